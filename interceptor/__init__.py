@@ -1,0 +1,1 @@
+"""Packet Interceptor: from the kernel's queue to payload bytes, and back."""

@@ -1,0 +1,1 @@
+"""The measurement point: the daemon that ties the components together, and its commands."""

@@ -1,0 +1,1 @@
+"""Probing between neighboring measurement points (STAMP, RFC 8762)."""

@@ -1,0 +1,1 @@
+"""Measure Receiver: reports in, composed and stored results out."""

@@ -1,0 +1,1 @@
+"""Measure Requestor: start a measurement and answer whoever asked."""
