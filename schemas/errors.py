@@ -1,15 +1,15 @@
 """Every error that inpath raises on purpose.
 
-    InpathError                 the root; carries the exit code of the command line
-    ├── MessageError            bytes that are no measurement message, report or answer
-    ├── PacketError             bytes that are no IPv4/UDP packet of ours
-    ├── ProbeError              bytes that are no STAMP packet, or one that breaks RFC 8762
-    ├── UsageError              a wish that cannot be meant: names field, value, expectation
-    │   └── ConfigurationError  the same, in a configuration or topology file
-    ├── NoAnswerError           nobody answered in time
-    ├── HostError               the machine refuses: capability, port, missing program
-    ├── StoreError              the result store is away or refuses
-    └── LabError                the emulated network cannot be built or asked
+InpathError                 the root; carries the exit code of the command line
+├── MessageError            bytes that are no measurement message, report or answer
+├── PacketError             bytes that are no IPv4/UDP packet of ours
+├── ProbeError              bytes that are no STAMP packet, or one that breaks RFC 8762
+├── UsageError              a wish that cannot be meant: names field, value, expectation
+│   └── ConfigurationError  the same, in a configuration or topology file
+├── NoAnswerError           nobody answered in time
+├── HostError               the machine refuses: capability, port, missing program
+├── StoreError              the result store is away or refuses
+└── LabError                the emulated network cannot be built or asked
 """
 
 from __future__ import annotations

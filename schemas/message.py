@@ -1,0 +1,117 @@
+"""The measurement message as frozen values: one request, and one record for each segment crossed so far.
+
+The XML form is in `xml_codec.py`, the normative grammar in `measurement.xsd`, the datagram form in `payload.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from types import MappingProxyType
+
+from schemas.errors import MessageError
+from schemas.metrics import METRICS, Statistics
+
+MEASUREMENT_PORT = 49862
+"""Default UDP port of requests and TCP port of reports: in the dynamic range, so it needs no registration."""
+
+MAX_RECORDS = 255
+"""More points than IPv4 hops (TTL 255) cannot lie on one path."""
+
+
+class SegmentState(StrEnum):
+    """What a point knows of the segment that it reports."""
+
+    MEASURED = "measured"
+    PENDING = "pending"
+    """The point has just learned of its upstream; it has begun to measure and has no numbers yet."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeasureRequest:
+    """What is to be measured, for whom, and until when (`mr` in the message)."""
+
+    source: str
+    """IPv4 address of the first point, dotted; reports go there (`hs`)."""
+    destination: str
+    """IPv4 address of the last point or of a host that it serves (`hd`)."""
+    id: str
+    """128 random bits as 32 lower-case hexadecimal digits."""
+    metrics: tuple[str, ...]
+    """Names from the registry, each once (`ms`)."""
+    created_at_ms: int
+    """Milliseconds since the Unix epoch, on the clock of the first point (`ct`)."""
+    lifetime_ms: int
+    """After this time nobody waits for the answer (`lt`)."""
+    max_age_ms: int
+    """Greatest age of measured data that the requester accepts (`ma`)."""
+    part: int = 0
+    """How many reports with earlier records have gone to the source before this message (`pt`)."""
+    last_point: str | None = None
+    """The point that handed over the earlier records; None while `part` is 0 (`lp`)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentRecord:
+    """What one point adds: the segment from the point before it to itself (`mrp` in the message)."""
+
+    upstream: str
+    current: str
+    state: SegmentState
+    recorded_at_ms: int
+    """When the point appended the record, on its own clock, milliseconds since the Unix epoch (`ts`)."""
+    age_ms: int = 0
+    """How old the newest sample was at that moment (`ag`)."""
+    metrics: Mapping[str, Statistics] = field(default_factory=lambda: MappingProxyType({}))
+    """Statistics by metric name; of a pending record, none."""
+    unsupported: tuple[str, ...] = ()
+    """Metrics that were asked for and that this point cannot give (`un`)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """A request and the records collected since the last hand-over."""
+
+    request: MeasureRequest
+    records: tuple[SegmentRecord, ...] = ()
+
+    @property
+    def latest_point(self) -> str:
+        """The point that saw the message last: the upstream of whoever holds it now."""
+        if self.records:
+            return self.records[-1].current
+        return self.request.last_point or self.request.source
+
+
+def check_consistency(message: Message) -> None:
+    """Refuse what the grammar cannot: values that contradict each other.
+
+    Raises:
+        MessageError: naming the element, the value, and what was expected.
+    """
+    request = message.request
+    if len(set(request.metrics)) != len(request.metrics):
+        raise MessageError(f"ms: got {' '.join(request.metrics)!r}, expected each metric once")
+    if (request.part == 0) != (request.last_point is None):
+        raise MessageError(f"pt: got {request.part}, expected lp with every part after the first and only there")
+    expected = request.last_point or request.source
+    for record in message.records:
+        if record.upstream != expected:
+            raise MessageError(f"up: got {record.upstream}, expected {expected}, the point before")
+        _check_record(record, request.metrics)
+        expected = record.current
+
+
+def _check_record(record: SegmentRecord, asked: tuple[str, ...]) -> None:
+    given = (*record.metrics, *record.unsupported)
+    wanted = asked if record.state is SegmentState.MEASURED else ()
+    if sorted(given) != sorted(wanted):
+        raise MessageError(
+            f"mrp of {record.current} ({record.state}): got metrics {sorted(given)}, expected {sorted(wanted)}"
+        )
+    for name, statistics in record.metrics.items():
+        if type(statistics) is not METRICS[name].statistics:
+            raise MessageError(
+                f"{name}: got {type(statistics).__name__}, expected {METRICS[name].statistics.__name__}"
+            )
