@@ -1,0 +1,332 @@
+"""Bytes to `Message` and back, exactly as strict as `measurement.xsd`.
+
+One pass of expat drives the grammar below; nothing of a document that breaks it is kept. Hostile XML is refused
+before it costs anything: size first, then any DOCTYPE ends the parse, so no entity is ever declared or fetched.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, NoReturn
+from xml.parsers import expat
+
+from schemas.errors import MessageError
+from schemas.message import MAX_RECORDS, MeasureRequest, Message, SegmentRecord, SegmentState
+from schemas.metrics import METRICS, Statistics, statistic_fields
+
+MAX_XML_BYTES = 65_536
+"""255 records of all metrics are about 100 KiB; no path that answers in time needs more than 64 KiB at once."""
+
+END_TAG = b"</m>"
+_XML_SPACE = " \t\n\r"
+_OCTET = r"(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
+_ADDRESS = re.compile(rf"(?:{_OCTET}\.){{3}}{_OCTET}")
+_IDENTIFIER = re.compile(r"[0-9a-f]{32}")
+_COUNT = re.compile(r"0|[1-9][0-9]{0,14}")
+_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,14})(?:\.[0-9]{1,9})?")
+_TRUTH = re.compile(r"[01]")
+_MAX_METRICS = 16
+
+Convert = Callable[[str], Any]  # what a converter gives, the grammar ties to the field that takes it
+
+
+def _pattern(pattern: re.Pattern[str], convert: Convert, expected: str) -> Convert:
+    def check(text: str) -> Any:
+        value = text.strip(_XML_SPACE)
+        if pattern.fullmatch(value) is None:
+            raise ValueError(f"got {value[:40]!r}, expected {expected}")
+        return convert(value)
+
+    return check
+
+
+def _metric_names(text: str) -> tuple[str, ...]:
+    names = tuple(text.split())
+    if not 1 <= len(names) <= _MAX_METRICS or any(name not in METRICS for name in names):
+        raise ValueError(f"got {text[:80]!r}, expected 1 to {_MAX_METRICS} of {', '.join(METRICS)}")
+    return names
+
+
+def _state(text: str) -> SegmentState:
+    if text.strip(_XML_SPACE) != SegmentState.PENDING:
+        raise ValueError(f"got {text[:40]!r}, expected {str(SegmentState.PENDING)!r} or no attribute")
+    return SegmentState.PENDING
+
+
+_address = _pattern(_ADDRESS, str, "a dotted IPv4 address")
+_count = _pattern(_COUNT, int, "a whole number of at most 15 digits")
+_number = _pattern(_NUMBER, float, "a decimal number with at most 15 digits before and 9 after the point")
+_truth = _pattern(_TRUTH, "1".__eq__, "0 or 1")
+_BY_TYPE: Mapping[type, Convert] = MappingProxyType({int: _count, float: _number, bool: _truth})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Rule:
+    """What one element may hold: typed text, or children in order, or attributes alone."""
+
+    text: Convert | None = None
+    children: tuple[tuple[str, int, int], ...] = ()
+    """(name, fewest, most) in the order of the schema's sequence."""
+    required: Mapping[str, Convert] = field(default_factory=dict)
+    optional: Mapping[str, Convert] = field(default_factory=dict)
+
+
+def _metric_rule(kind: type[Statistics]) -> _Rule:
+    return _Rule(required={wire: _BY_TYPE[value_type] for _, wire, _, value_type in statistic_fields(kind)})
+
+
+_GRAMMAR: Mapping[str, _Rule] = MappingProxyType(
+    {
+        "m": _Rule(children=(("mr", 1, 1), ("mrp", 0, MAX_RECORDS))),
+        "mr": _Rule(
+            children=(
+                *((name, 1, 1) for name in ("hs", "hd", "id", "ms", "ct", "lt", "ma")),
+                ("pt", 0, 1),
+                ("lp", 0, 1),
+            )
+        ),
+        "mrp": _Rule(
+            children=(
+                *((name, 1, 1) for name in ("up", "mp", "ts")),
+                ("ag", 0, 1),
+                *((name, 0, 1) for name in METRICS),
+                ("un", 0, 1),
+            ),
+            optional={"s": _state},
+        ),
+        **{name: _Rule(text=_address) for name in ("hs", "hd", "up", "mp", "lp")},
+        **{name: _Rule(text=_count) for name in ("ct", "lt", "ma", "pt", "ts", "ag")},
+        **{name: _Rule(text=_metric_names) for name in ("ms", "un")},
+        "id": _Rule(text=_pattern(_IDENTIFIER, str, "32 lower-case hexadecimal digits")),
+        **{name: _metric_rule(metric.statistics) for name, metric in METRICS.items()},
+    }
+)
+
+
+class _Element:
+    """One open element: what has been seen of it so far."""
+
+    __slots__ = ("attributes", "children", "name", "rule", "text", "turn")
+
+    def __init__(self, name: str, rule: _Rule, attributes: dict[str, Any]) -> None:
+        self.name = name
+        self.rule = rule
+        self.attributes = attributes
+        self.children: list[tuple[str, Any]] = []
+        self.text = ""
+        self.turn = 0
+
+    def admit(self, name: str) -> None:
+        """Step through the sequence to `name`; ValueError when it may not come now."""
+        sequence = self.rule.children
+        seen = sum(1 for child, _ in self.children if child == name) if self.children else 0
+        while self.turn < len(sequence):
+            child, fewest, most = sequence[self.turn]
+            if child == name:
+                if seen >= most:
+                    raise ValueError(f"got {name} {seen + 1} times, expected at most {most}")
+                return
+            if fewest and not any(have == child for have, _ in self.children):
+                raise ValueError(f"got {name[:40]!r}, expected {child}")
+            self.turn += 1
+        raise ValueError(f"got {name[:40]!r}, expected {'the end of ' + self.name if sequence else 'no element'}")
+
+    def close(self) -> Any:
+        """The element's value; ValueError when something is missing."""
+        rule = self.rule
+        if rule.text is not None:
+            return rule.text(self.text)
+        if self.text.strip(_XML_SPACE) or (self.text and not rule.children):
+            raise ValueError(f"got text {self.text[:40]!r}, expected none")
+        for child, fewest, _ in rule.children[self.turn :]:
+            if fewest and not any(have == child for have, _ in self.children):
+                raise ValueError(f"got the end, expected {child}")
+        return _BUILDERS[self.name](self)
+
+
+def _build_request(element: _Element) -> MeasureRequest:
+    value = dict(element.children)
+    return MeasureRequest(
+        source=value["hs"],
+        destination=value["hd"],
+        id=value["id"],
+        metrics=value["ms"],
+        created_at_ms=value["ct"],
+        lifetime_ms=value["lt"],
+        max_age_ms=value["ma"],
+        part=value.get("pt", 0),
+        last_point=value.get("lp"),
+    )
+
+
+def _build_record(element: _Element) -> SegmentRecord:
+    value = dict(element.children)
+    return SegmentRecord(
+        upstream=value["up"],
+        current=value["mp"],
+        state=element.attributes.get("s", SegmentState.MEASURED),
+        recorded_at_ms=value["ts"],
+        age_ms=value.get("ag", 0),
+        metrics=MappingProxyType({name: value[name] for name in METRICS if name in value}),
+        unsupported=value.get("un", ()),
+    )
+
+
+def _build_message(element: _Element) -> Message:
+    (_, request), *records = element.children
+    return Message(request=request, records=tuple(record for _, record in records))
+
+
+def _build_statistics(element: _Element) -> Statistics:
+    kind = METRICS[element.name].statistics
+    values: dict[str, Any] = {name: element.attributes[wire] for name, wire, _, _ in statistic_fields(kind)}
+    return kind(**values)
+
+
+_BUILDERS: Mapping[str, Callable[[_Element], Any]] = MappingProxyType(
+    {
+        "m": _build_message,
+        "mr": _build_request,
+        "mrp": _build_record,
+        **dict.fromkeys(METRICS, _build_statistics),
+    }
+)
+
+
+class _Reader:
+    """The handlers of one parse."""
+
+    def __init__(self) -> None:
+        self.open: list[_Element] = []
+        self.message: Message | None = None
+
+    def start(self, name: str, attributes: dict[str, str]) -> None:
+        if self.open:
+            self.open[-1].admit(name)
+        elif name != "m":
+            raise ValueError(f"got the root {name[:40]!r}, expected m")
+        rule = _GRAMMAR[name]
+        unknown = attributes.keys() - rule.required.keys() - rule.optional.keys()
+        if unknown:
+            raise ValueError(f"got attribute {min(unknown)[:40]!r} on {name}, expected none of that name")
+        missing = rule.required.keys() - attributes.keys()
+        if missing:
+            raise ValueError(f"{name} without attribute {min(missing)!r}, expected it")
+        converters = {**rule.required, **rule.optional}
+        self.open.append(_Element(name, rule, {key: converters[key](text) for key, text in attributes.items()}))
+
+    def end(self, name: str) -> None:
+        element = self.open.pop()
+        value = element.close()
+        if self.open:
+            self.open[-1].children.append((name, value))
+        elif isinstance(value, Message):
+            self.message = value
+
+    def characters(self, text: str) -> None:
+        self.open[-1].text += text
+
+    def doctype(self, *_: object) -> NoReturn:
+        raise ValueError("got a DOCTYPE, expected none")
+
+
+def message_from_xml(data: bytes) -> Message:
+    """Decode one message.
+
+    Raises:
+        MessageError: for any bytes that the schema does not allow, naming the place, the value, the expectation.
+    """
+    if len(data) > MAX_XML_BYTES:
+        raise MessageError(f"message: got {len(data)} octets, expected at most {MAX_XML_BYTES}")
+    # The separator turns on name spaces: an element of a foreign one then has another name than ours.
+    parser = expat.ParserCreate("UTF-8", namespace_separator=" ")
+    reader = _Reader()
+    parser.StartElementHandler = reader.start
+    parser.EndElementHandler = reader.end
+    parser.CharacterDataHandler = reader.characters
+    parser.StartDoctypeDeclHandler = reader.doctype
+    parser.buffer_text = True
+    try:
+        parser.Parse(data, True)
+    except expat.ExpatError as error:
+        raise MessageError(f"message: not well-formed XML: {error}") from error
+    except ValueError as error:
+        where = reader.open[-1].name if reader.open else "message"
+        raise MessageError(f"{where}: {error}") from error
+    if reader.message is None:
+        raise MessageError("message: got no document, expected one m element")
+    return reader.message
+
+
+def _decimal(value: float, decimals: int) -> str:
+    text = f"{value:.{decimals}f}"
+    if "." in text:
+        text = text.rstrip("0").rstrip(".")
+    return "0" if text in ("-0", "") else text
+
+
+def _wire_value(value: object, decimals: int) -> str:
+    match value:
+        case bool():
+            return "1" if value else "0"
+        case int():
+            return str(value)
+        case float():
+            return _decimal(value, decimals)
+    raise TypeError(f"a statistic is bool, int or float, not {type(value).__name__}")
+
+
+def metric_to_xml(name: str, statistics: Statistics) -> bytes:
+    """The element of one metric: what a point prepares once per change of the segment, not once per packet."""
+    attributes = "".join(
+        f' {wire}="{_wire_value(getattr(statistics, key), decimals)}"'
+        for key, wire, decimals, _ in statistic_fields(type(statistics))
+    )
+    return f"<{name}{attributes}/>".encode()
+
+
+def record_to_xml(record: SegmentRecord, prepared: Mapping[str, bytes] | None = None) -> bytes:
+    """The record's element; `prepared` gives metric elements that `metric_to_xml` made before."""
+    elements = b"".join(
+        prepared[name] if prepared is not None else metric_to_xml(name, record.metrics[name])
+        for name in METRICS
+        if name in record.metrics
+    )
+    pending = record.state is SegmentState.PENDING
+    head = f'<mrp s="{record.state}">' if pending else "<mrp>"
+    age = "" if pending else f"<ag>{record.age_ms}</ag>"
+    unsupported = f"<un>{' '.join(record.unsupported)}</un>" if record.unsupported else ""
+    return b"".join(
+        (
+            f"{head}<up>{record.upstream}</up><mp>{record.current}</mp><ts>{record.recorded_at_ms}</ts>{age}".encode(),
+            elements,
+            f"{unsupported}</mrp>".encode(),
+        )
+    )
+
+
+def message_to_xml(message: Message) -> bytes:
+    """Encode in the one form that all points write; `message_from_xml` reverses it."""
+    request = message.request
+    part = f"<pt>{request.part}</pt>" if request.part else ""
+    last_point = f"<lp>{request.last_point}</lp>" if request.last_point else ""
+    head = (
+        f"<m><mr><hs>{request.source}</hs><hd>{request.destination}</hd><id>{request.id}</id>"
+        f"<ms>{' '.join(request.metrics)}</ms><ct>{request.created_at_ms}</ct><lt>{request.lifetime_ms}</lt>"
+        f"<ma>{request.max_age_ms}</ma>{part}{last_point}</mr>"
+    )
+    return b"".join((head.encode(), *(record_to_xml(record) for record in message.records), END_TAG))
+
+
+def append_to_xml(xml: bytes, message: Message, record: bytes) -> bytes:
+    """The document `xml`, whose value is `message`, with one more encoded record.
+
+    The record is spliced in before the closing tag, so that nothing already there is written again; a document
+    that somebody ended otherwise (white space, comments) is written anew.
+    """
+    if not xml.endswith(END_TAG):
+        xml = message_to_xml(message)
+    return xml[: -len(END_TAG)] + record + END_TAG
