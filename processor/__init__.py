@@ -1,1 +1,1 @@
-"""Measure Processor: one payload through one measurement point. Start reading here."""
+"""Measure Processor: one payload through one measurement point. Start reading in `pipeline.py`."""

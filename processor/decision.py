@@ -1,0 +1,53 @@
+"""All that can be decided about one intercepted payload."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """Records on their way back to the source by TCP."""
+
+    source: str
+    """Where the report goes: the first point's address."""
+    id: str
+    part: int
+    final: bool
+    """No more records follow on the forwarding path."""
+    lifetime_ms: int
+    """How long the source waits: no use in trying longer."""
+    payload: bytes
+    """The message, encoded as in a datagram."""
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """Give the packet back to the kernel with this payload."""
+
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SendReport:
+    """This is the last point: the packet has arrived, its records go back to the source."""
+
+    report: Report
+
+
+@dataclass(frozen=True, slots=True)
+class HandOver:
+    """The records no longer fit: send those collected so far to the source, go on with an empty list."""
+
+    report: Report
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class PassThrough:
+    """Not for this point: give the packet back to the kernel unchanged."""
+
+    reason: str
+
+
+Decision = Forward | SendReport | HandOver | PassThrough

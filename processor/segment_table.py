@@ -1,0 +1,54 @@
+"""What this point knows of the segments that end here, ready to be appended."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from schemas.metrics import Statistics
+from schemas.xml_codec import metric_to_xml
+
+FRESH_MS = 5_000
+"""Sessions send ten packets a second: data younger than this is live, whatever age the request accepts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreparedSegment:
+    """One segment's statistics beside their encoded form, made when the segment changes and not per packet."""
+
+    upstream: str
+    newest_sample_at_ms: int
+    """On this point's own clock, milliseconds since the Unix epoch."""
+    metrics: Mapping[str, Statistics]
+    elements: Mapping[str, bytes]
+
+    @classmethod
+    def of(cls, upstream: str, newest_sample_at_ms: int, metrics: Mapping[str, Statistics]) -> PreparedSegment:
+        """Encode the statistics once."""
+        return cls(
+            upstream=upstream,
+            newest_sample_at_ms=newest_sample_at_ms,
+            metrics=metrics,
+            elements={name: metric_to_xml(name, statistics) for name, statistics in metrics.items()},
+        )
+
+
+class SegmentTable:
+    """The segments by upstream point; whoever measures puts them in, the pipeline reads them."""
+
+    def __init__(self) -> None:
+        self._segments: dict[str, PreparedSegment] = {}
+
+    def __iter__(self) -> Iterator[PreparedSegment]:
+        return iter(self._segments.values())
+
+    def replace_all(self, segments: Mapping[str, PreparedSegment]) -> None:
+        """Take these segments for all that is known."""
+        self._segments = dict(segments)
+
+    def fresh(self, upstream: str, *, now_ms: int, max_age_ms: int) -> PreparedSegment | None:
+        """The segment from `upstream` if its newest sample is young enough, else None."""
+        segment = self._segments.get(upstream)
+        if segment is None or now_ms - segment.newest_sample_at_ms > max(max_age_ms, FRESH_MS):
+            return None
+        return segment

@@ -1,0 +1,105 @@
+"""Ask a measurement point's service from a program or the command line (blocking)."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from requestor.dialogue import (
+    MAX_LINE_BYTES,
+    document_from_line,
+    line_from_document,
+    raise_error,
+)
+from requestor.query import PathQuery
+from schemas.errors import HostError, MessageError, NoAnswerError
+from schemas.result import PathResult
+
+CONNECT_TIMEOUT_S = 3.0
+GRACE_S = 2.0
+"""How much longer than the point itself a client waits: the point keeps the time, this only saves from a hang."""
+
+
+class Client:
+    """A connection to a point's service.
+
+    Args:
+        service: path of the Unix socket, or (address, port).
+
+    Raises:
+        HostError: nobody listens there.
+        NoAnswerError: the connection was not accepted in time.
+    """
+
+    def __init__(self, service: Path | tuple[str, int]) -> None:
+        self._name = str(service) if isinstance(service, Path) else f"{service[0]} tcp port {service[1]}"
+        try:
+            if isinstance(service, Path):
+                self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+                self._socket.settimeout(CONNECT_TIMEOUT_S)
+                self._socket.connect(str(service))
+            else:
+                self._socket = socket.create_connection(service, CONNECT_TIMEOUT_S)
+        except TimeoutError as error:
+            raise NoAnswerError(f"service: {self._name} did not accept within {CONNECT_TIMEOUT_S:g} s") from error
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise HostError(f"service: no measurement point answers at {self._name} ({reason})") from error
+        self._pending = b""
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Hang up."""
+        self._socket.close()
+
+    def path(self, query: PathQuery) -> PathResult:
+        """Ask for the quality of a path.
+
+        Raises:
+            RemoteError: the point refused; the text says why.
+            NoAnswerError: it did not answer in time.
+        """
+        document = self._ask({"ask": "path", "query": query.to_json()}, query.timeout_s + GRACE_S)
+        result = document.get("result")
+        if not isinstance(result, dict):
+            raise MessageError(f"service {self._name}: got {sorted(document)}, expected a result")
+        return PathResult.from_json(result)
+
+    def status(self) -> dict[str, Any]:
+        """Ask for the point's own state: see `mp/status.py` for the keys."""
+        status = self._ask({"ask": "status"}, CONNECT_TIMEOUT_S).get("status")
+        if not isinstance(status, dict):
+            raise MessageError(f"service {self._name}: got no status")
+        return status
+
+    def _ask(self, question: dict[str, Any], timeout_s: float) -> dict[str, Any]:
+        self._socket.settimeout(timeout_s)
+        try:
+            self._socket.sendall(line_from_document(question))
+            document = document_from_line(self._line())
+        except TimeoutError as error:
+            raise NoAnswerError(f"service {self._name}: no answer within {timeout_s:g} s") from error
+        except OSError as error:
+            raise HostError(f"service {self._name}: {error.strerror or error}") from error
+        raise_error(document)
+        return document
+
+    def _line(self) -> bytes:
+        while b"\n" not in self._pending:
+            data = self._socket.recv(65536)
+            if not data:
+                raise HostError(f"service {self._name}: hung up without an answer")
+            self._pending += data
+            if len(self._pending) > MAX_LINE_BYTES:
+                raise MessageError(f"service {self._name}: a line longer than {MAX_LINE_BYTES} octets")
+        line, _, self._pending = self._pending.partition(b"\n")
+        return line

@@ -1,0 +1,132 @@
+"""What somebody wants to know about a path, checked once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from ipaddress import IPv4Address
+from typing import Any
+
+from schemas.errors import UsageError
+from schemas.message import MeasureRequest
+from schemas.metrics import METRICS
+
+DEFAULT_METRICS = tuple(METRICS)
+DEFAULT_TIMEOUT_S = 10.0
+"""A path of twenty points at 80 ms each takes 6 s: one way out, and three ways for a TCP report to come back."""
+MAX_TIMEOUT_S = 300.0
+DEFAULT_MAX_AGE_S = 15.0
+MAX_MAX_AGE_S = 3600.0
+
+
+def metrics_from_text(text: str) -> tuple[str, ...]:
+    """`delay,loss` as names of the registry, each once and in the given order.
+
+    Raises:
+        UsageError: an unknown name, a name twice, or none at all.
+    """
+    names = tuple(name.strip() for name in text.split(","))
+    for name in names:
+        if name not in METRICS:
+            raise UsageError("metrics", name, f"one or more of {','.join(METRICS)}")
+    if len(set(names)) != len(names):
+        raise UsageError("metrics", text, "each metric once")
+    return names
+
+
+def seconds_from_value(field: str, value: object, *, least: float, most: float) -> float:
+    """A finite number of seconds between the bounds, or UsageError."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise UsageError(field, value, f"a number of seconds from {least:g} to {most:g}")
+    if not least <= value <= most:
+        raise UsageError(field, value, f"{least:g} to {most:g} seconds")
+    return float(value)
+
+
+def address_from_text(field: str, text: str, names: Mapping[str, str]) -> str:
+    """The IPv4 address that `text` means: itself, or what the configuration's names say.
+
+    Raises:
+        UsageError: neither an address nor a known name; suggests a near one.
+    """
+    if text in names:
+        return names[text]
+    try:
+        address = IPv4Address(text)
+    except ValueError:
+        near = get_close_matches(text, names, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        known = f"a name of the {len(names)} in [names]" if names else "a name of [names], which is empty,"
+        raise UsageError(field, text, f"{known} or an IPv4 address{hint}") from None
+    if address.is_unspecified or address.is_multicast or address == IPv4Address("255.255.255.255"):
+        raise UsageError(field, text, "a unicast IPv4 address")
+    return str(address)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PathQuery:
+    """One question, as it travels from a client to the service of the first point."""
+
+    source: str
+    destination: str
+    metrics: tuple[str, ...]
+    timeout_s: float
+    max_age_s: float
+
+    def to_json(self) -> dict[str, Any]:
+        """The document form."""
+        return {
+            "source": self.source,
+            "destination": self.destination,
+            "metrics": list(self.metrics),
+            "timeout_s": self.timeout_s,
+            "max_age_s": self.max_age_s,
+        }
+
+    @classmethod
+    def from_json(cls, document: object, names: Mapping[str, str]) -> PathQuery:
+        """Check a document and resolve its names.
+
+        Raises:
+            UsageError: naming the key, the value, and what was expected.
+        """
+        if not isinstance(document, dict):
+            raise UsageError("query", document, "an object")
+        for field in ("source", "destination"):
+            if not isinstance(document.get(field), str):
+                raise UsageError(field, document.get(field), "a name or an IPv4 address")
+        metrics = document.get("metrics", list(DEFAULT_METRICS))
+        if not isinstance(metrics, list) or not all(isinstance(name, str) for name in metrics):
+            raise UsageError("metrics", metrics, "a list of metric names")
+        source = address_from_text("source", document["source"], names)
+        destination = address_from_text("destination", document["destination"], names)
+        if source == destination:
+            raise UsageError("destination", document["destination"], "another address than the source's")
+        timeout = document.get("timeout_s", DEFAULT_TIMEOUT_S)
+        max_age = document.get("max_age_s", DEFAULT_MAX_AGE_S)
+        return cls(
+            source=source,
+            destination=destination,
+            metrics=metrics_from_text(",".join(metrics)),
+            timeout_s=seconds_from_value("timeout", timeout, least=0.001, most=MAX_TIMEOUT_S),
+            max_age_s=seconds_from_value("max-age", max_age, least=0.0, most=MAX_MAX_AGE_S),
+        )
+
+    def to_request(self, *, identifier: str, now_ms: int) -> MeasureRequest:
+        """The request that goes on the network.
+
+        Args:
+            identifier: 128 random bits as 32 hexadecimal digits.
+            now_ms: milliseconds since the Unix epoch, on the first point's clock.
+        """
+        return MeasureRequest(
+            source=self.source,
+            destination=self.destination,
+            id=identifier,
+            metrics=tuple(name for name in METRICS if name in self.metrics),
+            created_at_ms=now_ms,
+            lifetime_ms=math.ceil(self.timeout_s * 1000),
+            max_age_ms=round(self.max_age_s * 1000),
+        )
