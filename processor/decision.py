@@ -12,6 +12,7 @@ class Report:
     source: str
     """Where the report goes: the first point's address."""
     id: str
+    copy: int
     part: int
     final: bool
     """No more records follow on the forwarding path."""

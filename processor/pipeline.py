@@ -140,6 +140,7 @@ def _report(message: Message, xml: bytes, *, final: bool) -> Report:
     return Report(
         source=request.source,
         id=request.id,
+        copy=request.copy,
         part=request.part,
         final=final,
         lifetime_ms=request.lifetime_ms,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from schemas.metrics import Statistics
@@ -39,12 +39,13 @@ class SegmentTable:
     def __init__(self) -> None:
         self._segments: dict[str, PreparedSegment] = {}
 
-    def __iter__(self) -> Iterator[PreparedSegment]:
-        return iter(self._segments.values())
+    def put(self, segment: PreparedSegment) -> None:
+        """Take this for all that is known of the segment from its upstream."""
+        self._segments[segment.upstream] = segment
 
-    def replace_all(self, segments: Mapping[str, PreparedSegment]) -> None:
-        """Take these segments for all that is known."""
-        self._segments = dict(segments)
+    def remove(self, upstream: str) -> None:
+        """Forget a segment; nothing happens if it is not known."""
+        self._segments.pop(upstream, None)
 
     def fresh(self, upstream: str, *, now_ms: int, max_age_ms: int) -> PreparedSegment | None:
         """The segment from `upstream` if its newest sample is young enough, else None."""

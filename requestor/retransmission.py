@@ -1,4 +1,4 @@
-"""When to send a request again: lost requests and lost reports look the same from here."""
+"""When to send a request again: lost requests and lost reports look the same from here (pure)."""
 
 from __future__ import annotations
 
@@ -10,26 +10,23 @@ GROWTH = 1.7
 MAX_COPIES = 6
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Retransmission:
     """The schedule of one request's copies, all with the same id.
 
     Args:
-        created_at_ms: when the request was made, milliseconds on any one clock.
-        lifetime_ms: nothing is sent after this time.
+        lifetime_ms: nothing is sent later than this after the request was made.
     """
 
-    created_at_ms: int
     lifetime_ms: int
     copies: int = 0
 
-    def next_at_ms(self) -> int | None:
-        """When the next copy is due; None when no copy would be of use."""
+    def next_after_ms(self) -> int | None:
+        """How long after the request was made the next copy is due; None when none would be of use."""
         if self.copies >= MAX_COPIES:
             return None
-        gap = FIRST_GAP_MS * (GROWTH**self.copies - 1) / (GROWTH - 1)
-        due = self.created_at_ms + round(gap)
-        return due if due < self.created_at_ms + self.lifetime_ms else None
+        due_ms = round(FIRST_GAP_MS * (GROWTH**self.copies - 1) / (GROWTH - 1))
+        return due_ms if due_ms < self.lifetime_ms else None
 
     def sent(self) -> None:
         """Note that a copy has left."""

@@ -1,4 +1,4 @@
-"""Put a request on the network: one UDP datagram with the router alert option, and word of hosts that refuse it."""
+"""Put a request on the network: one UDP datagram with router alert; hear of hosts that refuse it."""
 
 from __future__ import annotations
 

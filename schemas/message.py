@@ -46,6 +46,8 @@ class MeasureRequest:
     """After this time nobody waits for the answer (`lt`)."""
     max_age_ms: int
     """Greatest age of measured data that the requester accepts (`ma`)."""
+    copy: int = 0
+    """Which sending of the same request this is: parts of different copies never mix (`cp`)."""
     part: int = 0
     """How many reports with earlier records have gone to the source before this message (`pt`)."""
     last_point: str | None = None

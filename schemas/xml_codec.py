@@ -84,6 +84,7 @@ _GRAMMAR: Mapping[str, _Rule] = MappingProxyType(
         "mr": _Rule(
             children=(
                 *((name, 1, 1) for name in ("hs", "hd", "id", "ms", "ct", "lt", "ma")),
+                ("cp", 0, 1),
                 ("pt", 0, 1),
                 ("lp", 0, 1),
             )
@@ -98,7 +99,7 @@ _GRAMMAR: Mapping[str, _Rule] = MappingProxyType(
             optional={"s": _state},
         ),
         **{name: _Rule(text=_address) for name in ("hs", "hd", "up", "mp", "lp")},
-        **{name: _Rule(text=_count) for name in ("ct", "lt", "ma", "pt", "ts", "ag")},
+        **{name: _Rule(text=_count) for name in ("ct", "lt", "ma", "cp", "pt", "ts", "ag")},
         **{name: _Rule(text=_metric_names) for name in ("ms", "un")},
         "id": _Rule(text=_pattern(_IDENTIFIER, str, "32 lower-case hexadecimal digits")),
         **{name: _metric_rule(metric.statistics) for name, metric in METRICS.items()},
@@ -157,6 +158,7 @@ def _build_request(element: _Element) -> MeasureRequest:
         created_at_ms=value["ct"],
         lifetime_ms=value["lt"],
         max_age_ms=value["ma"],
+        copy=value.get("cp", 0),
         part=value.get("pt", 0),
         last_point=value.get("lp"),
     )
@@ -311,12 +313,13 @@ def record_to_xml(record: SegmentRecord, prepared: Mapping[str, bytes] | None = 
 def message_to_xml(message: Message) -> bytes:
     """Encode in the one form that all points write; `message_from_xml` reverses it."""
     request = message.request
+    copy = f"<cp>{request.copy}</cp>" if request.copy else ""
     part = f"<pt>{request.part}</pt>" if request.part else ""
     last_point = f"<lp>{request.last_point}</lp>" if request.last_point else ""
     head = (
         f"<m><mr><hs>{request.source}</hs><hd>{request.destination}</hd><id>{request.id}</id>"
         f"<ms>{' '.join(request.metrics)}</ms><ct>{request.created_at_ms}</ct><lt>{request.lifetime_ms}</lt>"
-        f"<ma>{request.max_age_ms}</ma>{part}{last_point}</mr>"
+        f"<ma>{request.max_age_ms}</ma>{copy}{part}{last_point}</mr>"
     )
     return b"".join((head.encode(), *(record_to_xml(record) for record in message.records), END_TAG))
 

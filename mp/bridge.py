@@ -1,0 +1,145 @@
+"""What the packet process and the service process tell each other, one datagram an event (pure).
+
+The two share a SOCK_SEQPACKET pair. Neither ever waits for the other: a full socket means that the event is
+dropped and counted, and all events are such that the next one makes up for a lost one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from processor.decision import Report
+from schemas.errors import MessageError
+from schemas.metrics import METRICS, Statistics
+
+MAX_EVENT_BYTES = 131_072
+"""A report of 64 KiB and its header, with room."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setup:
+    """Service to packet process, once: what to intercept, and as whom."""
+
+    address: str
+    own_addresses: tuple[str, ...]
+    serves: tuple[str, ...]
+    port: int
+    queue: int
+    rate_per_s: int
+    burst: int
+    rules: str
+    room: int
+    """Greatest UDP payload that may leave, in octets."""
+    log_level: str
+    log_format: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostChanged:
+    """Service to packet process: the host's addresses or its smallest MTU are different now."""
+
+    own_addresses: tuple[str, ...]
+    room: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentKnown:
+    """Service to packet process: the present statistics of the segment from `upstream`."""
+
+    upstream: str
+    newest_sample_at_ms: int
+    metrics: Mapping[str, Statistics]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentGone:
+    """Service to packet process: the segment from `upstream` is no longer measured."""
+
+    upstream: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ready:
+    """Packet process to service: rules and queue are in place."""
+
+    rules: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed:
+    """Packet process to service: it cannot work, and why."""
+
+    text: str
+    exit_code: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportReady:
+    """Packet process to service: a report to carry to its source."""
+
+    report: Report
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpstreamSeen:
+    """Packet process to service: a request came from this point, and its segment is not measured yet."""
+
+    upstream: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heartbeat:
+    """Packet process to service, every second: it lives, and what it has done so far."""
+
+    counters: Mapping[str, int] = field(default_factory=dict)
+
+
+Event = Setup | HostChanged | SegmentKnown | SegmentGone | Ready | Failed | ReportReady | UpstreamSeen | Heartbeat
+
+_KINDS: dict[str, type[Any]] = {
+    kind.__name__: kind for kind in (Setup, HostChanged, SegmentGone, Ready, Failed, UpstreamSeen, Heartbeat)
+}
+
+
+def event_to_bytes(event: Event) -> bytes:
+    """Encode one event."""
+    match event:
+        case ReportReady(report=report):
+            head = {"report": {key: value for key, value in asdict(report).items() if key != "payload"}}
+            return json.dumps(head).encode() + b"\n" + report.payload
+        case SegmentKnown():
+            metrics = {name: asdict(statistics) for name, statistics in event.metrics.items()}
+            return json.dumps({"segment": [event.upstream, event.newest_sample_at_ms, metrics]}).encode()
+        case _:
+            return json.dumps({type(event).__name__: asdict(event)}).encode()
+
+
+def event_from_bytes(data: bytes) -> Event:
+    """Decode one event.
+
+    Raises:
+        MessageError: the bytes are none.
+    """
+    head, _, body = data.partition(b"\n")
+    try:
+        ((kind, content),) = json.loads(head).items()
+        if kind == "report":
+            return ReportReady(report=Report(payload=body, **content))
+        if kind == "segment":
+            upstream, newest, metrics = content
+            return SegmentKnown(
+                upstream=upstream,
+                newest_sample_at_ms=newest,
+                metrics={name: METRICS[name].statistics(**values) for name, values in metrics.items()},
+            )
+        event: Event = _KINDS[kind](**{key: _frozen(value) for key, value in content.items()})
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise MessageError(f"bridge: got {data[:60]!r}, expected an event") from error
+    return event
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value

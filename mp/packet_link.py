@@ -1,0 +1,165 @@
+"""The service's end of the bridge: starts the packet process, hears it, and starts it again when it fails."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+import sys
+from collections.abc import Callable
+
+from mp import clock
+from mp.bridge import MAX_EVENT_BYTES, Event, Failed, Heartbeat, Ready, Setup, event_from_bytes, event_to_bytes
+from schemas.errors import HostError, MessageError
+
+logger = logging.getLogger(__name__)
+
+START_LIMIT_S = 15.0
+"""Forty points may start at once on a small machine; alone it takes a quarter of a second."""
+HANG_LIMIT_MS = 5_000
+"""The process speaks every second. One that is silent this long is ended, and the kernel forwards by itself."""
+STOP_LIMIT_S = 1.0
+RESTART_GAP_S = 0.5
+BUFFER_BYTES = 1 << 20
+
+
+class PacketLink:
+    """Owns the packet process.
+
+    Args:
+        setup: gives the first event of each start, so that a restart knows the host as it is then.
+        on_event: called with each event that is not about the process itself.
+    """
+
+    def __init__(self, setup: Callable[[], Setup], on_event: Callable[[Event], None]) -> None:
+        self._setup = setup
+        self._on_event = on_event
+        self._process: asyncio.subprocess.Process | None = None
+        self._bridge: socket.socket | None = None
+        self._supervisor: asyncio.Task[None] | None = None
+        self._heard_at_ms = 0
+        self._stopping = False
+        self.rules = ""
+        self.restarts = 0
+        self.dropped = 0
+        self.counters: dict[str, int] = {}
+
+    @property
+    def pid(self) -> int | None:
+        """The packet process's id while it runs."""
+        return None if self._process is None else self._process.pid
+
+    async def start(self) -> None:
+        """Start the process and wait until its rules and queue are in place.
+
+        Raises:
+            HostError: it could not begin; the text is its own.
+        """
+        await self._launch()
+        self._supervisor = asyncio.create_task(self._supervise(), name="packet process supervisor")
+
+    def send(self, event: Event) -> None:
+        """Tell the process something, unless it cannot listen now."""
+        if self._bridge is None:
+            return
+        try:
+            self._bridge.send(event_to_bytes(event))
+        except BlockingIOError:
+            self.dropped += 1
+        except OSError:
+            logger.debug("the packet process is gone; the supervisor starts it again")
+
+    async def close(self) -> None:
+        """End the process; it takes its rules away."""
+        self._stopping = True
+        if self._supervisor is not None:
+            self._supervisor.cancel()
+            await asyncio.gather(self._supervisor, return_exceptions=True)
+        await self._end()
+
+    async def _launch(self) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        for end in (ours, theirs):
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER_BYTES)
+        ours.setblocking(False)
+        try:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "mp.packet_process", str(theirs.fileno()), pass_fds=(theirs.fileno(),)
+            )
+        finally:
+            theirs.close()
+        self._bridge = ours
+        ours.send(event_to_bytes(self._setup()))
+        try:
+            self.rules = await asyncio.wait_for(self._first_word(ours), START_LIMIT_S)
+        except (HostError, TimeoutError) as error:
+            await self._end()
+            if isinstance(error, HostError):
+                raise
+            raise HostError(f"packet process: not ready within {START_LIMIT_S:g} s") from error
+        self._heard_at_ms = clock.monotonic_ms()
+        asyncio.get_running_loop().add_reader(ours.fileno(), self._listen)
+
+    async def _first_word(self, bridge: socket.socket) -> str:
+        data = await asyncio.get_running_loop().sock_recv(bridge, MAX_EVENT_BYTES)
+        match event_from_bytes(data) if data else None:
+            case Ready(rules=rules):
+                return rules
+            case Failed(text=text):
+                raise HostError(text)
+            case other:
+                raise HostError(f"packet process: ended before it was ready (said {other})")
+
+    def _listen(self) -> None:
+        assert self._bridge is not None  # the reader is removed before the bridge goes
+        with contextlib.suppress(BlockingIOError, ConnectionResetError):
+            while data := self._bridge.recv(MAX_EVENT_BYTES):
+                self._heard_at_ms = clock.monotonic_ms()
+                try:
+                    event = event_from_bytes(data)
+                except MessageError as error:
+                    logger.error("%s", error)
+                    continue
+                if isinstance(event, Heartbeat):
+                    self.counters = dict(event.counters)
+                else:
+                    self._on_event(event)
+            # An end of file: nothing more will come, and a reader would be woken without end.
+            asyncio.get_running_loop().remove_reader(self._bridge.fileno())
+
+    async def _supervise(self) -> None:
+        while True:
+            await self._until_failed()
+            logger.error("packet process %s failed; forwarding goes on without it until it is back", self.pid)
+            await self._end()
+            self.restarts += 1
+            try:
+                await asyncio.sleep(RESTART_GAP_S)
+                await self._launch()
+            except HostError as error:
+                logger.error("packet process: %s", error)
+
+    async def _until_failed(self) -> None:
+        process = self._process
+        while process is not None and process.returncode is None:
+            if clock.monotonic_ms() - self._heard_at_ms > HANG_LIMIT_MS:
+                logger.error("packet process %d said nothing for %d ms", process.pid, HANG_LIMIT_MS)
+                return
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(process.wait(), 1.0)
+
+    async def _end(self) -> None:
+        """Closing the bridge asks the process to end; it is killed if it does not."""
+        if self._bridge is not None:
+            asyncio.get_running_loop().remove_reader(self._bridge.fileno())
+            self._bridge.close()
+            self._bridge = None
+        process, self._process = self._process, None
+        if process is None or process.returncode is not None:
+            return
+        try:
+            await asyncio.wait_for(process.wait(), STOP_LIMIT_S)
+        except TimeoutError:
+            process.kill()
+            await process.wait()

@@ -1,0 +1,237 @@
+"""The packet process: kernel queue, pipeline, verdict; nothing else shares its interpreter.
+
+It imports little, waits for nobody, and holds the only network capabilities. It ends, and takes its rules with it,
+when the service process is gone or on SIGTERM.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import logging
+import os
+import select
+import signal
+import socket
+import sys
+from collections import Counter
+from ipaddress import IPv4Network
+from typing import assert_never
+
+from interceptor.firewall import (
+    InterceptionRule,
+    InterceptionRules,
+    IptablesRules,
+    NftRules,
+    RuleBackend,
+    detect_backend,
+)
+from interceptor.nfqueue import KernelQueue
+from interceptor.packet import decode_packet, with_payload
+from interceptor.packet_queue import InterceptedPacket
+from mp import clock
+from mp.bridge import (
+    MAX_EVENT_BYTES,
+    Event,
+    Failed,
+    Heartbeat,
+    HostChanged,
+    Ready,
+    ReportReady,
+    SegmentGone,
+    SegmentKnown,
+    Setup,
+    UpstreamSeen,
+    event_from_bytes,
+    event_to_bytes,
+)
+from mp.logs import configure_logs
+from processor.decision import Forward, HandOver, PassThrough, SendReport
+from processor.pipeline import Pipeline, PointIdentity
+from processor.segment_table import PreparedSegment, SegmentTable
+from schemas.errors import InpathError, MessageError, PacketError
+
+logger = logging.getLogger(__name__)
+
+HEARTBEAT_MS = 1000
+PACKETS_BETWEEN_READS = 64
+"""A full queue is drained without a pause; look at the service's news this often all the same."""
+
+
+class PacketProcess:
+    """Handles intercepted packets and the events of the service.
+
+    Args:
+        bridge: the socket to the service process, non-blocking.
+        setup: what to intercept, and as whom.
+    """
+
+    def __init__(self, bridge: socket.socket, setup: Setup) -> None:
+        self._bridge = bridge
+        self._room = setup.room
+        self._counters: Counter[str] = Counter()
+        self._segments = SegmentTable()
+        identity = PointIdentity(
+            address=setup.address,
+            own_addresses=frozenset(setup.own_addresses),
+            serves=tuple(IPv4Network(prefix) for prefix in setup.serves),
+        )
+        self._pipeline = Pipeline(identity, self._segments, self._upstream_seen)
+        self.service_gone = False
+
+    def handle(self, packet: InterceptedPacket) -> None:
+        """Give one packet its verdict."""
+        self._counters["intercepted"] += 1
+        if self._counters["intercepted"] % PACKETS_BETWEEN_READS == 0:
+            self.read_events()
+        try:
+            datagram = decode_packet(packet.payload)
+        except PacketError as error:
+            self._pass(packet, str(error))
+            return
+        decision = self._pipeline.process(
+            datagram.payload,
+            source=datagram.source,
+            destination=datagram.destination,
+            now_ms=clock.now_ms(),
+            room=self._room,
+        )
+        match decision:
+            case Forward(payload):
+                packet.accept_with(with_payload(datagram, payload))
+                self._counters["forwarded"] += 1
+            case SendReport(report):
+                self._tell(ReportReady(report=report))
+                packet.drop()
+                self._counters["reported"] += 1
+            case HandOver(report, payload):
+                self._tell(ReportReady(report=report))
+                packet.accept_with(with_payload(datagram, payload))
+                self._counters["handed_over"] += 1
+            case PassThrough(reason):
+                self._pass(packet, reason)
+            case _:
+                assert_never(decision)
+
+    def read_events(self) -> None:
+        """Take in what the service says, without waiting."""
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                data = self._bridge.recv(MAX_EVENT_BYTES)
+                if not data:
+                    self.service_gone = True
+                    return
+                self._take(event_from_bytes(data))
+
+    def beat(self, queue: KernelQueue) -> None:
+        """Tell the service that this process lives, and what it has done."""
+        state = queue.counters()
+        self._tell(
+            Heartbeat(
+                counters={
+                    **self._counters,
+                    "queue_waiting": state.waiting,
+                    "queue_dropped": state.queue_dropped,
+                    "user_dropped": state.user_dropped,
+                    "handler_failed": state.failed,
+                }
+            )
+        )
+
+    def _take(self, event: Event) -> None:
+        match event:
+            case SegmentKnown():
+                self._segments.put(PreparedSegment.of(event.upstream, event.newest_sample_at_ms, event.metrics))
+            case SegmentGone():
+                self._segments.remove(event.upstream)
+            case HostChanged():
+                self._room = event.room
+                self._pipeline.identity = PointIdentity(
+                    address=self._pipeline.identity.address,
+                    own_addresses=frozenset(event.own_addresses),
+                    serves=self._pipeline.identity.serves,
+                )
+            case _:
+                raise MessageError(f"bridge: got {type(event).__name__}, expected what the service sends")
+
+    def _pass(self, packet: InterceptedPacket, reason: str) -> None:
+        packet.accept()
+        self._counters["passed"] += 1
+        logger.debug("packet passes unchanged: %s", reason)
+
+    def _upstream_seen(self, upstream: str) -> None:
+        self._counters["pending"] += 1
+        self._tell(UpstreamSeen(upstream=upstream))
+
+    def _tell(self, event: Event) -> None:
+        try:
+            self._bridge.send(event_to_bytes(event))
+        except BlockingIOError:
+            self._counters["events_dropped"] += 1
+        except OSError:
+            self.service_gone = True
+
+
+def _backend(name: str, rule: InterceptionRule) -> RuleBackend:
+    match name:
+        case "iptables":
+            return IptablesRules()
+        case "nft":
+            return NftRules()
+        case _:
+            return detect_backend(rule)
+
+
+def _serve(bridge: socket.socket, setup: Setup, stop: int) -> None:
+    """Intercept until the service is gone or `stop` becomes readable."""
+    process = PacketProcess(bridge, setup)
+    rule = InterceptionRule(
+        queue_number=setup.queue, port=setup.port, rate_per_s=setup.rate_per_s, burst=setup.burst
+    )
+    backend = _backend(setup.rules, rule)
+    with KernelQueue(setup.queue, process.handle) as queue, InterceptionRules(rule, backend):
+        bridge.send(event_to_bytes(Ready(rules=type(backend).__name__)))
+        bridge.setblocking(False)
+        gc.freeze()  # what is alive now stays: no need to look at it again at each collection
+        poll = select.poll()
+        for descriptor in (queue.fileno(), bridge.fileno(), stop):
+            poll.register(descriptor, select.POLLIN)
+        next_beat = clock.monotonic_ms()
+        while not process.service_gone:
+            now = clock.monotonic_ms()
+            if now >= next_beat:
+                process.beat(queue)
+                next_beat = now + HEARTBEAT_MS
+            ready = dict(poll.poll(next_beat - now if next_beat > now else HEARTBEAT_MS))
+            if stop in ready:
+                return
+            if bridge.fileno() in ready:
+                process.read_events()
+            if queue.fileno() in ready:
+                queue.process_pending()
+
+
+def main() -> None:
+    """Run on the inherited socket whose number is the first argument."""
+    bridge = socket.socket(fileno=int(sys.argv[1]))
+    wake_read, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C goes to the service, which ends us
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    signal.set_wakeup_fd(wake_write)
+    data = bridge.recv(MAX_EVENT_BYTES)
+    if not data:
+        return
+    setup = event_from_bytes(data)
+    if not isinstance(setup, Setup):
+        raise MessageError(f"bridge: got {type(setup).__name__}, expected Setup first")
+    configure_logs(setup.log_level, setup.log_format)
+    try:
+        _serve(bridge, setup, wake_read)
+    except InpathError as error:
+        with contextlib.suppress(OSError):
+            bridge.send(event_to_bytes(Failed(text=str(error), exit_code=error.exit_code)))
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+"""Carry reports to their source by TCP until each is acknowledged, refused, or of no more use."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+
+from mp import clock
+from processor.decision import Report
+from schemas import framing
+from schemas.errors import MessageError
+
+logger = logging.getLogger(__name__)
+
+MAX_UNDER_WAY = 256
+"""A flood of requests must not become a flood of connections; what is above is dropped and counted."""
+FIRST_RETRY_S = 0.3
+MAX_RETRY_S = 3.0
+ACKNOWLEDGEMENT_WAIT_S = 5.0
+
+
+class Reporter:
+    """Sends reports from this point's address.
+
+    Args:
+        address: this point's address: the source of the connections.
+        port: where the sources of requests listen.
+    """
+
+    def __init__(self, address: str, port: int) -> None:
+        self._address = address
+        self._port = port
+        self._under_way: dict[tuple[str, str, int, int], asyncio.Task[None]] = {}
+        self.counters: Counter[str] = Counter()
+
+    def submit(self, report: Report) -> None:
+        """Begin to carry a report; a copy of one that is under way is left to that one."""
+        key = (report.source, report.id, report.copy, report.part)
+        if key in self._under_way:
+            return
+        if len(self._under_way) >= MAX_UNDER_WAY:
+            self.counters["dropped"] += 1
+            return
+        task = asyncio.create_task(self._carry(report), name=f"report {report.id}")
+        self._under_way[key] = task
+        task.add_done_callback(lambda _: self._under_way.pop(key, None))
+
+    async def close(self) -> None:
+        """Give up what is under way."""
+        tasks = tuple(self._under_way.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _carry(self, report: Report) -> None:
+        deadline_ms = clock.monotonic_ms() + report.lifetime_ms
+        retry_s = FIRST_RETRY_S
+        while True:
+            try:
+                answer = await asyncio.wait_for(self._send(report), ACKNOWLEDGEMENT_WAIT_S)
+            except (OSError, TimeoutError, MessageError) as error:
+                logger.debug("report %s to %s: %s", report.id, report.source, error or "no acknowledgement")
+            else:
+                self._note(report, answer)
+                return
+            if clock.monotonic_ms() + retry_s * 1000 > deadline_ms:
+                self.counters["given_up"] += 1
+                logger.warning("report %s to %s: nobody took it in time", report.id, report.source)
+                return
+            await asyncio.sleep(retry_s)
+            retry_s = min(2 * retry_s, MAX_RETRY_S)
+
+    def _note(self, report: Report, answer: framing.Frame) -> None:
+        match answer:
+            case framing.Acknowledgement():
+                self.counters["acknowledged"] += 1
+                logger.info("report %s part %d to %s acknowledged", report.id, report.part, report.source)
+            case _:
+                self.counters["refused"] += 1
+                logger.info("report %s part %d to %s refused: %s", report.id, report.part, report.source, answer)
+
+    async def _send(self, report: Report) -> framing.Frame:
+        reader, writer = await asyncio.open_connection(report.source, self._port, local_addr=(self._address, 0))
+        try:
+            writer.write(framing.frame_to_bytes(framing.Report(payload=report.payload, final=report.final)))
+            frames = framing.FrameReader(framing.ANSWER_KINDS)
+            while data := await reader.read(4096):
+                for answer in frames.receive(data):
+                    return answer
+            raise MessageError("the connection closed without an answer")
+        finally:
+            writer.close()
