@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from ipaddress import IPv4Address
 from typing import Any
@@ -113,6 +113,10 @@ class PathQuery:
             timeout_s=seconds_from_value("timeout", timeout, least=0.001, most=MAX_TIMEOUT_S),
             max_age_s=seconds_from_value("max-age", max_age, least=0.0, most=MAX_MAX_AGE_S),
         )
+
+    def starting_at(self, address: str) -> PathQuery:
+        """The same question with the first point named by the address that other points know."""
+        return replace(self, source=address)
 
     def to_request(self, *, identifier: str, now_ms: int) -> MeasureRequest:
         """The request that goes on the network.

@@ -7,7 +7,7 @@
     8       4       length of the body, big endian
     12      length  body
                     1, 2  a payload as in the datagram (`payload.py`)
-                    3     request id (16 octets), part (2 octets, big endian)
+                    3     request id (16 octets), copy and part (2 octets each, big endian)
                     4     why, UTF-8, at most 200 octets
 
 Kinds 1 and 2 go to the source, 3 and 4 come back, one for each report and in the same order.
@@ -28,10 +28,11 @@ MAGIC = b"IPR1"
 MAX_REPORT_BYTES = MAX_XML_BYTES
 """The plain form of the largest message; the compressed form is used only when it is smaller."""
 MAX_REASON_BYTES = 200
-MAX_PART = 0xFFFF
+MAX_ORDINAL = 0xFFFF
+"""Of `copy` and `part`, so that an acknowledgement can name them."""
 
 _HEADER = struct.Struct("!4sB3sI")
-_ACKNOWLEDGEMENT = struct.Struct("!16sH")
+_ACKNOWLEDGEMENT = struct.Struct("!16sHH")
 _RESERVED = bytes(3)
 
 
@@ -72,6 +73,7 @@ class Acknowledgement:
 
     id: str
     """The request's 128 bits as 32 lower-case hexadecimal digits."""
+    copy: int
     part: int
 
 
@@ -94,8 +96,8 @@ def frame_to_bytes(frame: Frame) -> bytes:
     match frame:
         case Report(payload=payload, final=final):
             kind, body = (FrameKind.FINAL if final else FrameKind.PART), payload
-        case Acknowledgement(id=identifier, part=part):
-            kind, body = FrameKind.ACKNOWLEDGED, _ACKNOWLEDGEMENT.pack(bytes.fromhex(identifier), part)
+        case Acknowledgement(id=identifier, copy=copy, part=part):
+            kind, body = FrameKind.ACKNOWLEDGED, _ACKNOWLEDGEMENT.pack(bytes.fromhex(identifier), copy, part)
         case Refusal(reason=reason):
             kind, body = FrameKind.REFUSED, _cut(reason.encode(errors="replace"))
         case _:
@@ -179,8 +181,8 @@ def _frame(kind: FrameKind, body: bytes) -> Frame:
         case FrameKind.PART | FrameKind.FINAL:
             return Report(payload=body, final=kind is FrameKind.FINAL)
         case FrameKind.ACKNOWLEDGED:
-            identifier, part = _ACKNOWLEDGEMENT.unpack(body)
-            return Acknowledgement(id=identifier.hex(), part=part)
+            identifier, copy, part = _ACKNOWLEDGEMENT.unpack(body)
+            return Acknowledgement(id=identifier.hex(), copy=copy, part=part)
         case FrameKind.REFUSED:
             try:
                 return Refusal(reason=body.decode())

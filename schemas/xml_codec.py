@@ -221,8 +221,8 @@ class _Reader:
         self.open.append(_Element(name, rule, {key: converters[key](text) for key, text in attributes.items()}))
 
     def end(self, name: str) -> None:
-        element = self.open.pop()
-        value = element.close()
+        value = self.open[-1].close()  # while it is open, so that an error names it
+        self.open.pop()
         if self.open:
             self.open[-1].children.append((name, value))
         elif isinstance(value, Message):

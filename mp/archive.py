@@ -1,0 +1,99 @@
+"""The store and its spool beside an event loop: two threads, so that a slow database delays no answer."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from mp import clock
+from receiver.store.recorder import DatabaseState, Recorder, RecorderState
+from receiver.store.result_store import ResultStore
+from receiver.store.spool import Spool
+from schemas.errors import StoreError
+from schemas.result import PathResult, ResultStatus
+
+logger = logging.getLogger(__name__)
+
+DATABASE_GRACE_S = 0.25
+"""How long an answer waits for the database, so that whoever asked finds the row there; durable it is before."""
+
+
+class Archive:
+    """Keeps results: durable in the spool when `record` returns, in the database as soon as that takes them.
+
+    Args:
+        url: of the database.
+        directory: where the spool lives.
+    """
+
+    def __init__(self, url: str, directory: Path) -> None:
+        self._url = url
+        self._directory = directory
+        self._spooling = ThreadPoolExecutor(max_workers=1, thread_name_prefix="spool")
+        self._storing = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
+        self._recorder: Recorder | None = None
+        self._store: ResultStore | None = None
+        self._draining: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        """Open the spool; bring the database's schema up to date in the background.
+
+        Raises:
+            StoreError: the spool cannot be opened or the URL is of no known kind.
+        """
+        self._store = ResultStore(self._url)
+        self._recorder = Recorder(self._store, Spool(self._directory / "spool.db"))
+        self.drain_soon()
+
+    @property
+    def state(self) -> RecorderState | None:
+        """How things stand; None before `open`."""
+        return None if self._recorder is None else self._recorder.state
+
+    async def record(self, result: PathResult) -> tuple[str, ...]:
+        """Make a result durable; gives warnings for whoever asked.
+
+        Raises:
+            StoreError: the spool refuses; nothing is durable.
+        """
+        recorder = self._opened()
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(self._spooling, recorder.keep, result)
+        self.drain_soon()
+        if result.status is ResultStatus.PENDING:
+            return ()
+        assert self._draining is not None  # drain_soon has just begun one
+        await asyncio.wait((self._draining,), timeout=DATABASE_GRACE_S)
+        state = recorder.state
+        if state.database is DatabaseState.UP:
+            return ()
+        return (f"database away, the result waits in the spool: {state.last_error}",)
+
+    def drain_soon(self) -> None:
+        """Begin to bring what waits to the database, unless that is under way."""
+        if self._draining is None or self._draining.done():
+            self._draining = asyncio.create_task(self._drain(), name="drain spool")
+
+    async def close(self) -> None:
+        """Finish what is under way; what waits is there the next time."""
+        if self._draining is not None:
+            await asyncio.gather(self._draining, return_exceptions=True)
+        self._storing.shutdown()
+        self._spooling.shutdown()
+        if self._recorder is not None:
+            self._recorder.close()
+
+    def _opened(self) -> Recorder:
+        if self._recorder is None:
+            raise StoreError("archive: not open")
+        return self._recorder
+
+    async def _drain(self) -> None:
+        try:
+            await asyncio.get_running_loop().run_in_executor(
+                self._storing, self._opened().drain, clock.monotonic_ns()
+            )
+        except StoreError as error:
+            logger.error("%s", error)

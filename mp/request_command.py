@@ -1,0 +1,91 @@
+"""`inpath request`: ask for the quality of a path."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from mp.commands import config_option
+from mp.config import Configuration, configuration_from_toml, load_configuration
+from requestor.client import Client
+from requestor.query import (
+    DEFAULT_MAX_AGE_S,
+    DEFAULT_METRICS,
+    DEFAULT_TIMEOUT_S,
+    MAX_MAX_AGE_S,
+    MAX_TIMEOUT_S,
+    PathQuery,
+    address_from_text,
+    metrics_from_text,
+    seconds_from_value,
+)
+from schemas.errors import UsageError
+from schemas.result import ResultStatus
+
+EXIT_CODES = {ResultStatus.COMPLETE: 0, ResultStatus.PARTIAL: 5, ResultStatus.FAILED: 3}
+
+
+@click.command()
+@click.argument("source")
+@click.argument("destination")
+@click.option("--metrics", default=",".join(DEFAULT_METRICS), show_default=True, help="What to ask for.")
+@click.option("--timeout", default=DEFAULT_TIMEOUT_S, show_default=True, help="Longest wait in seconds.")
+@click.option(
+    "--max-age", default=DEFAULT_MAX_AGE_S, show_default=True, help="Oldest measured data to accept, in seconds."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object (schemas/result.schema.json).")
+@config_option
+def request(
+    source: str,
+    destination: str,
+    metrics: str,
+    timeout: float,
+    max_age: float,
+    *,
+    as_json: bool,
+    config_path: Path,
+) -> None:
+    """Ask for the quality of the path from SOURCE to DESTINATION (addresses or names of the configuration).
+
+    Exit codes: 0 complete, 5 partial, 3 no answer in time, 2 wrong usage, 1 anything else.
+    """
+    configuration = _configuration(config_path)
+    query = PathQuery(
+        source=address_from_text("source", source, configuration.names),
+        destination=address_from_text("destination", destination, configuration.names),
+        metrics=metrics_from_text(metrics),
+        timeout_s=seconds_from_value("timeout", timeout, least=0.001, most=MAX_TIMEOUT_S),
+        max_age_s=seconds_from_value("max-age", max_age, least=0.0, most=MAX_MAX_AGE_S),
+    )
+    if query.source == query.destination:
+        raise UsageError("destination", destination, "another point than the source")
+    with Client(_service(configuration, query.source)) as client:
+        result = client.path(query)
+    if as_json:
+        click.echo(json.dumps(result.to_json(), indent=2))
+    else:
+        from mp.result_view import print_result  # tables only where a person looks
+
+        print_result(result, {address: name for name, address in configuration.names.items()})
+    for warning in result.warnings if as_json or result.status is ResultStatus.FAILED else ():
+        click.echo(f"inpath: {warning}", err=True)
+    sys.exit(EXIT_CODES[result.status])
+
+
+def _configuration(path: Path) -> Configuration:
+    """The file's, or an empty one where the default file does not exist: addresses need no configuration."""
+    context = click.get_current_context()
+    given = context.get_parameter_source("config_path")
+    if given is click.core.ParameterSource.DEFAULT and not path.exists():
+        return configuration_from_toml("")
+    return load_configuration(path)
+
+
+def _service(configuration: Configuration, source: str) -> Path | tuple[str, int]:
+    """This host's point by its socket, any other by its service address."""
+    if configuration.point is not None and configuration.point.address == source:
+        return configuration.service.socket
+    return source, configuration.service.port

@@ -1,0 +1,70 @@
+"""Strategies for messages, their parts, and documents near to messages."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+
+from hypothesis import strategies as st
+
+from schemas.message import MeasureRequest, Message, SegmentRecord, SegmentState
+from schemas.metrics import METRICS, Statistics, statistic_fields
+
+addresses = st.tuples(*[st.integers(0, 255)] * 4).map(lambda octets: ".".join(map(str, octets)))
+identifiers = st.integers(0, 2**128 - 1).map("{:032x}".format)
+counts = st.integers(0, 10**15 - 1)
+metric_names = st.lists(st.sampled_from(list(METRICS)), min_size=1, unique=True).map(
+    lambda names: tuple(name for name in METRICS if name in names)
+)
+
+
+def numbers(decimals: int) -> st.SearchStrategy[float]:
+    """Values that the wire form holds exactly."""
+    return st.integers(-(10**9), 10**9).map(lambda value: round(value / 10**decimals, decimals) + 0.0)
+
+
+def statistics_of(name: str) -> st.SearchStrategy[Statistics]:
+    kind = METRICS[name].statistics
+    by_type = {int: lambda _: counts, float: numbers, bool: lambda _: st.booleans()}
+    return st.builds(
+        kind, **{field: by_type[value_type](decimals) for field, _, decimals, value_type in statistic_fields(kind)}
+    )
+
+
+@st.composite
+def records(draw: st.DrawFn, upstream: str, asked: tuple[str, ...]) -> SegmentRecord:
+    state = draw(st.sampled_from(SegmentState))
+    measured = state is SegmentState.MEASURED
+    given = [name for name in asked if measured and draw(st.booleans())]
+    return SegmentRecord(
+        upstream=upstream,
+        current=draw(addresses),
+        state=state,
+        recorded_at_ms=draw(counts),
+        age_ms=draw(counts) if measured else 0,
+        metrics=MappingProxyType({name: draw(statistics_of(name)) for name in given}),
+        unsupported=tuple(name for name in asked if measured and name not in given),
+    )
+
+
+@st.composite
+def messages(draw: st.DrawFn) -> Message:
+    asked = draw(metric_names)
+    part = draw(st.sampled_from((0, 0, 1, 7)))
+    request = MeasureRequest(
+        source=draw(addresses),
+        destination=draw(addresses),
+        id=draw(identifiers),
+        metrics=asked,
+        created_at_ms=draw(counts),
+        lifetime_ms=draw(counts),
+        max_age_ms=draw(counts),
+        copy=draw(st.sampled_from((0, 1, 5))),
+        part=part,
+        last_point=draw(addresses) if part else None,
+    )
+    collected: list[SegmentRecord] = []
+    upstream = request.last_point or request.source
+    for _ in range(draw(st.integers(0, 4))):
+        collected.append(draw(records(upstream, asked)))
+        upstream = collected[-1].current
+    return Message(request=request, records=tuple(collected))

@@ -1,0 +1,210 @@
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from ipaddress import IPv4Network
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from processor.decision import Decision, Forward, HandOver, PassThrough, SendReport
+from processor.pipeline import Pipeline, PointIdentity
+from processor.segment_table import FRESH_MS, PreparedSegment, SegmentTable
+from schemas.message import MeasureRequest, Message, SegmentState
+from schemas.metrics import DelayStatistics, LossStatistics, Statistics
+from schemas.payload import message_from_payload
+from schemas.xml_codec import message_to_xml
+
+NOW_MS = 1_700_000_000_000
+ROOM = 1468
+REQUEST = MeasureRequest(
+    source="10.0.0.1",
+    destination="10.0.0.200",
+    id="ab" * 16,
+    metrics=("delay", "loss"),
+    created_at_ms=NOW_MS,
+    lifetime_ms=5000,
+    max_age_ms=0,
+)
+
+
+def statistics(rng: random.Random) -> dict[str, Statistics]:
+    return {
+        "delay": DelayStatistics(
+            count=rng.randrange(500, 700),
+            mean_ms=round(rng.uniform(1, 80), 4),
+            minimum_ms=round(rng.uniform(1, 80), 4),
+            variance_ms2=round(rng.random(), 6),
+            third_moment_ms3=round(rng.random(), 6),
+            upstream_clock_error_ms=0.01,
+            current_clock_error_ms=0.01,
+            synchronized=True,
+        ),
+        "loss": LossStatistics(sent=600, lost=rng.randrange(10), threshold_ms=1000),
+    }
+
+
+class Point:
+    """A point on a small network, with the upstreams that it would begin to measure."""
+
+    def __init__(self, address: str, *, serves: tuple[str, ...] = ()) -> None:
+        self.wanted: list[str] = []
+        self.segments = SegmentTable()
+        identity = PointIdentity(
+            address=address,
+            own_addresses=frozenset({address, f"192.168.0.{address.rsplit('.', 1)[1]}"}),
+            serves=tuple(IPv4Network(prefix) for prefix in serves),
+        )
+        self.pipeline = Pipeline(identity, self.segments, self.wanted.append)
+
+    def knows(self, upstream: str, *, newest_ms: int = NOW_MS, seed: int = 1) -> Point:
+        self.segments.put(PreparedSegment.of(upstream, newest_ms, statistics(random.Random(seed))))
+        return self
+
+    def takes(self, message: Message | bytes, *, room: int = ROOM, now_ms: int = NOW_MS) -> Decision:
+        payload = message if isinstance(message, bytes) else message_to_xml(message)
+        return self.pipeline.process(
+            payload, source=REQUEST.source, destination=REQUEST.destination, now_ms=now_ms, room=room
+        )
+
+
+def test_a_point_on_the_way_appends_what_it_knows_and_forwards() -> None:
+    decision = Point("10.0.0.2").knows("10.0.0.1", newest_ms=NOW_MS - 70).takes(Message(request=REQUEST))
+    assert isinstance(decision, Forward)
+    (record,) = message_from_payload(decision.payload).records
+    assert (record.upstream, record.current, record.state) == ("10.0.0.1", "10.0.0.2", SegmentState.MEASURED)
+    assert (record.recorded_at_ms, record.age_ms) == (NOW_MS, 70)
+    assert record.metrics == statistics(random.Random(1))
+
+
+def test_only_the_metrics_that_were_asked_for_are_appended() -> None:
+    point = Point("10.0.0.2").knows("10.0.0.1")
+    decision = point.takes(Message(request=replace(REQUEST, metrics=("loss",))))
+    assert isinstance(decision, Forward)
+    assert list(message_from_payload(decision.payload).records[0].metrics) == ["loss"]
+
+
+def test_a_metric_that_the_point_cannot_give_is_unsupported() -> None:
+    point = Point("10.0.0.2").knows("10.0.0.1")
+    decision = point.takes(Message(request=replace(REQUEST, metrics=("delay", "rtt"))))
+    assert isinstance(decision, Forward)
+    assert message_from_payload(decision.payload).records[0].unsupported == ("rtt",)
+
+
+def test_an_unknown_upstream_makes_a_pending_record_and_is_wanted() -> None:
+    point = Point("10.0.0.2")
+    decision = point.takes(Message(request=REQUEST))
+    assert isinstance(decision, Forward)
+    assert message_from_payload(decision.payload).records[0].state is SegmentState.PENDING
+    assert point.wanted == ["10.0.0.1"]
+
+
+@pytest.mark.parametrize(
+    ("age_ms", "max_age_ms", "state"),
+    [
+        (FRESH_MS, 0, SegmentState.MEASURED),
+        (FRESH_MS + 1, 0, SegmentState.PENDING),
+        (FRESH_MS + 1, 20_000, SegmentState.MEASURED),
+        (20_001, 20_000, SegmentState.PENDING),
+    ],
+)
+def test_data_older_than_the_request_accepts_is_pending(age_ms: int, max_age_ms: int, state: SegmentState) -> None:
+    point = Point("10.0.0.2").knows("10.0.0.1", newest_ms=NOW_MS - age_ms)
+    decision = point.takes(Message(request=replace(REQUEST, max_age_ms=max_age_ms)))
+    assert isinstance(decision, Forward)
+    assert message_from_payload(decision.payload).records[0].state is state
+
+
+@pytest.mark.parametrize(
+    "point", [Point("10.0.0.200"), Point("10.0.0.9", serves=("10.0.0.128/25",))], ids=["owns", "serves"]
+)
+def test_the_point_that_owns_or_serves_the_destination_reports(point: Point) -> None:
+    decision = point.takes(Message(request=REQUEST))
+    assert isinstance(decision, SendReport)
+    assert (decision.report.source, decision.report.id, decision.report.final) == ("10.0.0.1", "ab" * 16, True)
+    assert len(message_from_payload(decision.report.payload).records) == 1
+
+
+def test_another_address_of_the_host_is_its_destination_too() -> None:
+    request = replace(REQUEST, destination="192.168.0.7")
+    decision = Point("10.0.0.7").pipeline.process(
+        message_to_xml(Message(request=request)),
+        source=request.source,
+        destination=request.destination,
+        now_ms=NOW_MS,
+        room=ROOM,
+    )
+    assert isinstance(decision, SendReport)
+
+
+@pytest.mark.parametrize(
+    ("point", "message", "reason"),
+    [
+        (Point("10.0.0.2"), b"<m>", "malformed"),
+        (Point("10.0.0.2"), Message(request=replace(REQUEST, source="10.0.0.66")), "expected the packet's"),
+        (Point("10.0.0.1"), Message(request=REQUEST), "sent the request itself"),
+        (
+            Point("10.0.0.2"),
+            Message(request=replace(REQUEST, part=1, last_point="10.0.0.2")),
+            "on the path already",
+        ),
+    ],
+    ids=["malformed", "other addresses", "own request", "loop"],
+)
+def test_what_is_not_for_this_point_passes_unchanged(point: Point, message: Message | bytes, reason: str) -> None:
+    decision = point.takes(message)
+    assert isinstance(decision, PassThrough)
+    assert reason in decision.reason
+    assert point.wanted == []
+
+
+def walk(points: int, room: int) -> tuple[list[Message], list[int]]:
+    """A request over `points` points in a row: the messages reported, and the sizes of the datagrams."""
+    payload = message_to_xml(Message(request=REQUEST))
+    reports: list[Message] = []
+    sizes: list[int] = []
+    upstream = REQUEST.source
+    for number in range(2, points + 1):
+        address = REQUEST.destination if number == points else f"10.0.1.{number}"
+        decision = Point(address).knows(upstream, seed=number).takes(payload, room=room)
+        match decision:
+            case Forward(payload):
+                sizes.append(len(payload))
+            case HandOver(report, payload):
+                reports.append(message_from_payload(report.payload))
+                sizes.append(len(payload))
+            case SendReport(report):
+                reports.append(message_from_payload(report.payload))
+            case _:
+                raise AssertionError(decision)
+        upstream = address
+    return reports, sizes
+
+
+def test_the_message_grows_plainly_then_compressed() -> None:
+    reports, sizes = walk(12, ROOM)
+    assert len(reports) == 1
+    assert len(reports[0].records) == 11
+    assert max(sizes) <= ROOM
+    assert sizes.index(max(sizes)) < len(sizes) - 1, "compression made it smaller again"
+
+
+def test_records_that_no_longer_fit_are_handed_over_and_none_is_missing() -> None:
+    reports, sizes = walk(60, 544)
+    assert max(sizes) <= 544
+    assert len(reports) > 2
+    assert [report.request.part for report in reports] == list(range(len(reports)))
+    records = [record for report in reports for record in report.records]
+    assert [record.current for record in records] == [f"10.0.1.{n}" for n in range(2, 60)] + [REQUEST.destination]
+    assert [r.upstream for r in records] == [REQUEST.source, *(r.current for r in records[:-1])]
+
+
+def test_a_message_without_room_for_one_record_passes_unchanged() -> None:
+    decision = Point("10.0.0.2").knows("10.0.0.1").takes(Message(request=REQUEST), room=60)
+    assert isinstance(decision, PassThrough)
+
+
+@given(st.binary(max_size=400))
+def test_any_octets_give_a_decision(data: bytes) -> None:
+    assert isinstance(Point("10.0.0.2").takes(data), PassThrough)
