@@ -9,6 +9,8 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
+from interceptor.packet import maximum_payload
+from interceptor.packet_queue import LONGEST_PACKET_BYTES
 from schemas.errors import HostError
 
 # linux/sockios.h and linux/if.h, which Python does not name. Unlike /sys, ioctl always shows the caller's own
@@ -22,8 +24,6 @@ _INTERFACE_REQUEST_BYTES = 40
 _ADDRESS_OFFSET = 20
 _MAX_ADDRESSES = 4096
 
-_IPV4_HEADER_WITH_ALERT_BYTES = 24
-_UDP_HEADER_BYTES = 8
 _ETHERNET_MTU_BYTES = 1500
 
 _CAPABILITIES = {12: "CAP_NET_ADMIN", 13: "CAP_NET_RAW"}
@@ -41,8 +41,8 @@ class HostState:
 
     @property
     def room(self) -> int:
-        """The UDP payload, in octets, that fits every interface beside the router alert option."""
-        return self.smallest_mtu_bytes - _IPV4_HEADER_WITH_ALERT_BYTES - _UDP_HEADER_BYTES
+        """The UDP payload, in octets, that fits every interface and the packet queue beside the router alert."""
+        return maximum_payload(min(self.smallest_mtu_bytes, LONGEST_PACKET_BYTES))
 
 
 def read_host_state() -> HostState:

@@ -36,12 +36,7 @@ class Client:
     def __init__(self, service: Path | tuple[str, int]) -> None:
         self._name = str(service) if isinstance(service, Path) else f"{service[0]} tcp port {service[1]}"
         try:
-            if isinstance(service, Path):
-                self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-                self._socket.settimeout(CONNECT_TIMEOUT_S)
-                self._socket.connect(str(service))
-            else:
-                self._socket = socket.create_connection(service, CONNECT_TIMEOUT_S)
+            self._socket = _connect(service)
         except TimeoutError as error:
             raise NoAnswerError(f"service: {self._name} did not accept within {CONNECT_TIMEOUT_S:g} s") from error
         except OSError as error:
@@ -103,3 +98,16 @@ class Client:
                 raise MessageError(f"service {self._name}: a line longer than {MAX_LINE_BYTES} octets")
         line, _, self._pending = self._pending.partition(b"\n")
         return line
+
+
+def _connect(service: Path | tuple[str, int]) -> socket.socket:
+    if not isinstance(service, Path):
+        return socket.create_connection(service, CONNECT_TIMEOUT_S)
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        connection.settimeout(CONNECT_TIMEOUT_S)
+        connection.connect(str(service))
+    except OSError:
+        connection.close()
+        raise
+    return connection

@@ -1,0 +1,17 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.namespaces import Namespaces
+
+
+@pytest.fixture
+def namespaces() -> Iterator[Namespaces]:
+    """Makes network namespaces, and removes them at the end."""
+    factory = Namespaces()
+    try:
+        yield factory
+    finally:
+        factory.remove()

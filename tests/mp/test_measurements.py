@@ -1,0 +1,200 @@
+"""Requests on a network of one line: what is sent comes back as the test decides."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+
+import pytest
+
+from mp.measurements import Measurements
+from requestor.query import PathQuery
+from schemas.errors import HostError, MessageError, StoreError
+from schemas.message import Message, SegmentRecord, SegmentState
+from schemas.metrics import LossStatistics
+from schemas.result import PathResult, ResultStatus
+from schemas.xml_codec import message_from_xml
+
+QUERY = PathQuery(source="10.0.0.1", destination="10.0.0.3", metrics=("loss",), timeout_s=3.0, max_age_s=15.0)
+
+
+def record(upstream: str, current: str, *, at_ms: int = 5) -> SegmentRecord:
+    return SegmentRecord(
+        upstream=upstream,
+        current=current,
+        state=SegmentState.MEASURED,
+        recorded_at_ms=at_ms,
+        metrics={"loss": LossStatistics(sent=100, lost=1, threshold_ms=1000)},
+    )
+
+
+class Network:
+    """Keeps what was sent and recorded; `on_send` may answer."""
+
+    def __init__(self) -> None:
+        self.sent: list[Message] = []
+        self.recorded: list[PathResult] = []
+        self.on_send: Callable[[Message], None] = lambda message: None
+        self.measurements = Measurements(self.send, self.keep)
+        self.reports: list[asyncio.Task[bool]] = []
+
+    def send(self, payload: bytes, destination: str) -> None:
+        message = message_from_xml(payload)
+        assert destination == message.request.destination
+        self.sent.append(message)
+        self.on_send(message)
+
+    async def keep(self, result: PathResult) -> tuple[str, ...]:
+        self.recorded.append(result)
+        return ()
+
+    def report(self, message: Message, *, final: bool = True) -> None:
+        self.reports.append(asyncio.get_running_loop().create_task(self._report(message, final)))
+
+    async def _report(self, message: Message, final: bool) -> bool:
+        return await self.measurements.on_report(message, final)
+
+    def answer_whole(self, message: Message) -> None:
+        self.report(replace(message, records=(record("10.0.0.1", "10.0.0.2"), record("10.0.0.2", "10.0.0.3"))))
+
+
+def play(story: Callable[[Network], Awaitable[PathResult]]) -> tuple[PathResult, Network]:
+    async def main() -> tuple[PathResult, Network]:
+        network = Network()
+        result = await story(network)
+        await asyncio.gather(*network.reports, return_exceptions=True)
+        return result, network
+
+    return asyncio.run(main())
+
+
+def test_an_answered_request_is_noted_before_it_is_sent_and_composed_after() -> None:
+    async def story(network: Network) -> PathResult:
+        def answer(message: Message) -> None:
+            assert [result.status for result in network.recorded] == [ResultStatus.PENDING]
+            network.answer_whole(message)
+
+        network.on_send = answer
+        return await network.measurements.measure(QUERY)
+
+    result, network = play(story)
+    assert result.status is ResultStatus.COMPLETE
+    assert result.composed["loss"].value == pytest.approx(1 - 0.99**2)
+    assert [one.status for one in network.recorded] == [ResultStatus.PENDING, ResultStatus.COMPLETE]
+    assert network.measurements.pending == 0
+
+
+def test_a_lost_request_is_sent_again_with_the_same_id_and_another_copy_number() -> None:
+    async def story(network: Network) -> PathResult:
+        network.on_send = lambda message: network.answer_whole(message) if message.request.copy == 1 else None
+        return await network.measurements.measure(QUERY)
+
+    result, network = play(story)
+    assert result.status is ResultStatus.COMPLETE
+    assert [message.request.copy for message in network.sent] == [0, 1]
+    assert len({message.request.id for message in network.sent}) == 1
+
+
+def test_parts_of_two_copies_never_mix() -> None:
+    async def story(network: Network) -> PathResult:
+        def answer(message: Message) -> None:
+            first = replace(message, records=(record("10.0.0.1", "10.0.0.2", at_ms=message.request.copy),))
+            rest = Message(
+                request=replace(message.request, part=1, last_point="10.0.0.2"),
+                records=(record("10.0.0.2", "10.0.0.3", at_ms=message.request.copy),),
+            )
+            network.report(first, final=False)
+            if message.request.copy == 1:
+                network.report(rest)
+
+        network.on_send = answer
+        return await network.measurements.measure(QUERY)
+
+    result, _ = play(story)
+    assert result.status is ResultStatus.COMPLETE
+    assert {segment.measured_at for segment in result.segments} == {"1970-01-01T00:00:00.001Z"}
+
+
+def test_a_second_report_of_an_answered_request_is_acknowledged_and_changes_nothing() -> None:
+    async def story(network: Network) -> PathResult:
+        network.on_send = network.answer_whole
+        result = await network.measurements.measure(QUERY)
+        network.answer_whole(network.sent[0])
+        assert await network.reports[-1] is True
+        return result
+
+    _, network = play(story)
+    assert [one.status for one in network.recorded] == [ResultStatus.PENDING, ResultStatus.COMPLETE]
+
+
+def test_a_report_that_nobody_asked_for_is_not_taken() -> None:
+    async def story(network: Network) -> PathResult:
+        network.on_send = network.answer_whole
+        result = await network.measurements.measure(QUERY)
+        stranger = replace(network.sent[0], request=replace(network.sent[0].request, id="f" * 32))
+        assert await network.measurements.on_report(stranger, True) is False
+        return result
+
+    play(story)
+
+
+def test_a_report_with_another_question_is_refused() -> None:
+    async def story(network: Network) -> PathResult:
+        def forge(message: Message) -> None:
+            network.report(replace(message, request=replace(message.request, destination="10.0.0.66")))
+            network.answer_whole(message)
+
+        network.on_send = forge
+        return await network.measurements.measure(QUERY)
+
+    result, network = play(story)
+    assert result.status is ResultStatus.COMPLETE
+    assert isinstance(network.reports[0].exception(), MessageError)
+
+
+def test_without_an_answer_the_result_is_failed_and_recorded() -> None:
+    result, network = play(lambda network: network.measurements.measure(replace(QUERY, timeout_s=0.05)))
+    assert result.status is ResultStatus.FAILED
+    assert result.warnings == ("no answer within 0.05 s",)
+    assert network.recorded[-1].status is ResultStatus.FAILED
+
+
+def test_a_destination_that_refuses_ends_the_wait_at_once() -> None:
+    async def story(network: Network) -> PathResult:
+        network.on_send = lambda message: network.measurements.on_unreachable("10.0.0.3", "no point there")
+        return await network.measurements.measure(replace(QUERY, timeout_s=60.0))
+
+    result, _ = play(story)
+    assert result.status is ResultStatus.FAILED
+    assert result.warnings == ("destination 10.0.0.3: no point there",)
+
+
+def test_without_a_route_the_result_is_failed_with_the_reason() -> None:
+    async def story(network: Network) -> PathResult:
+        def refuse(message: Message) -> None:
+            raise HostError("destination 10.0.0.3: network is unreachable")
+
+        network.on_send = refuse
+        return await network.measurements.measure(replace(QUERY, timeout_s=60.0))
+
+    result, _ = play(story)
+    assert result.status is ResultStatus.FAILED
+    assert "unreachable" in result.warnings[0]
+
+
+def test_a_report_is_not_acknowledged_when_it_could_not_be_made_durable() -> None:
+    async def story(network: Network) -> PathResult:
+        async def full(result: PathResult) -> tuple[str, ...]:
+            if result.status is ResultStatus.COMPLETE:
+                raise StoreError("spool: disk full")
+            network.recorded.append(result)
+            return ()
+
+        network.measurements = Measurements(network.send, full)
+        network.on_send = network.answer_whole
+        return await network.measurements.measure(replace(QUERY, timeout_s=0.2))
+
+    result, network = play(story)
+    assert result.status is ResultStatus.FAILED
+    assert isinstance(network.reports[0].exception(), StoreError)

@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from requestor.dialogue import RemoteError, document_from_line, error_document, line_from_document, raise_error
+from schemas.errors import MessageError, NoAnswerError, UsageError
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+)
+
+
+@given(st.dictionaries(st.text(), json_values))
+def test_a_document_survives_its_line(document: dict[str, object]) -> None:
+    line = line_from_document(document)
+    assert line.endswith(b"\n")
+    assert line.count(b"\n") == 1
+    assert document_from_line(line) == document
+
+
+@given(st.binary(max_size=60))
+def test_any_line_is_an_object_or_a_message_error(line: bytes) -> None:
+    with contextlib.suppress(MessageError):
+        assert isinstance(document_from_line(line), dict)
+
+
+def test_deep_nesting_is_refused() -> None:
+    with pytest.raises(MessageError):
+        document_from_line(b"[" * 100_000)
+
+
+@pytest.mark.parametrize(("error", "code"), [(UsageError("a", 1, "2"), 2), (NoAnswerError("late"), 3)])
+def test_an_error_crosses_with_its_text_and_exit_code(error: UsageError, code: int) -> None:
+    with pytest.raises(RemoteError) as caught:
+        raise_error(document_from_line(line_from_document(error_document(error))))
+    assert (str(caught.value), caught.value.exit_code) == (str(error), code)
