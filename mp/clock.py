@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import time
-from dataclasses import dataclass
+
+from prober.clock_state import ClockState
 
 FLOOR_ERROR_MS = 0.1
 """systemd-timesyncd sets the kernel's bound to 0 at each adjustment; no clock of a network host is that good."""
@@ -29,14 +30,6 @@ class _Timex(ctypes.Structure):
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClockReading:
-    """How far the system clock is to be trusted."""
-
-    synchronized: bool
-    error_ms: float
-
-
 def now_ns() -> int:
     """Nanoseconds since the Unix epoch, on this host's system clock (CLOCK_REALTIME)."""
     return time.time_ns()
@@ -57,12 +50,12 @@ def monotonic_ms() -> int:
     return time.monotonic_ns() // 1_000_000
 
 
-def read_clock(assumed_error_ms: float | None) -> ClockReading:
+def read_clock(assumed_error_ms: float | None) -> ClockState:
     """The synchronization state: what the operator vouches for, else what the kernel says (adjtimex)."""
     if assumed_error_ms is not None:
-        return ClockReading(synchronized=True, error_ms=assumed_error_ms)
+        return ClockState(synchronized=True, error_ms=assumed_error_ms)
     timex = _Timex()
     state = ctypes.CDLL(None, use_errno=True).adjtimex(ctypes.byref(timex))
     if state < 0 or timex.status & _STA_UNSYNC:
-        return ClockReading(synchronized=False, error_ms=MAX_ERROR_MS)
-    return ClockReading(synchronized=True, error_ms=min(MAX_ERROR_MS, max(FLOOR_ERROR_MS, timex.maxerror / 1000)))
+        return ClockState(synchronized=False, error_ms=MAX_ERROR_MS)
+    return ClockState(synchronized=True, error_ms=min(MAX_ERROR_MS, max(FLOOR_ERROR_MS, timex.maxerror / 1000)))

@@ -260,7 +260,7 @@ def _probe(content: Mapping[str, Any], point: PointSettings | None) -> ProbeSett
     table = _Table("probe", content)
     settings = ProbeSettings(
         neighbors=table.addresses("neighbors"),
-        rate_per_s=table.number("rate_per_s", 10.0, 0.1, 1000.0) or 10.0,
+        rate_per_s=table.number("rate_per_s", 10.0, 0.1, 100.0) or 10.0,
         port=table.integer("port", 862, 1, 65_535),
     )
     table.finish()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import random
 import signal
 from contextlib import AsyncExitStack
 from typing import Any
@@ -52,17 +53,11 @@ class Daemon:
         self.reporter = Reporter(point.address, configuration.measurement.port)
         self.prober = Prober(
             point.address,
-            configured=configuration.probe.neighbors,
+            random_source=random.Random(),  # times of probes are no secret
+            clock=self.clock_state(),
             rate_per_s=configuration.probe.rate_per_s,
-            now_ns=clock.now_ns(),
         )
-        self.udp_prober = UdpProber(
-            self.prober,
-            point.address,
-            configuration.probe.port,
-            now_ns=clock.now_ns,
-            clock_state=self.clock_state,
-        )
+        self.udp_prober = UdpProber(self.prober, port=configuration.probe.port, now_ns=clock.now_ns)
         self._told: set[str] = set()
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -82,8 +77,10 @@ class Daemon:
             )
             stack.push_async_callback(server.close)
             await server.start()
-            stack.callback(self.udp_prober.close)
+            stack.push_async_callback(self.udp_prober.close)
             await self.udp_prober.start()
+            for neighbor in self.configuration.probe.neighbors:
+                self.udp_prober.want(neighbor, configured=True)
             stack.push_async_callback(self.reporter.close)
             stack.push_async_callback(self.link.close)
             await self.link.start()
@@ -98,8 +95,7 @@ class Daemon:
 
     def clock_state(self) -> ClockState:
         """How far this host's clock is to be trusted now."""
-        reading = clock.read_clock(self.configuration.clock_assumed_error_ms)
-        return ClockState(synchronized=reading.synchronized, error_ms=reading.error_ms)
+        return clock.read_clock(self.configuration.clock_assumed_error_ms)
 
     def _setup(self) -> Setup:
         measurement = self.configuration.measurement
@@ -156,6 +152,7 @@ class Daemon:
     async def _keep_house(self) -> None:
         while True:
             try:
+                self.prober.clock = self.clock_state()
                 self._look_at_host()
                 self._tell_segments()
                 self.archive.drain_soon()

@@ -21,22 +21,27 @@ _STYLES = {
 }
 
 _MEANING = {
-    "delay": "one-way, mean",
-    "loss": "one-way",
-    "jitter": "PDV, 99.9 % - min",
-    "rtt": "two-way, mean",
+    "delay": "delay, one-way mean",
+    "loss": "loss, one-way",
+    "jitter": "jitter, 99.9 % - min",
+    "rtt": "rtt, two-way mean",
 }
 
 
+def column_name(metric: str) -> str:
+    """The metric with the unit in which people read it."""
+    return f"{metric} [%]" if METRICS[metric].unit == "ratio" else f"{metric} [ms]"
+
+
 def number_text(metric: str, value: float | None) -> str:
-    """A value in the unit that people read: milliseconds, or per cent for ratios."""
+    """A value in the unit of `column_name`."""
     if value is None:
         return "-"
-    return f"{value * 100:.2f} %" if METRICS[metric].unit == "ratio" else f"{value:.3f} ms"
+    return f"{value * 100:.2f}" if METRICS[metric].unit == "ratio" else f"{value:.3f}"
 
 
 def interval_text(metric: str, composed: ComposedMetric) -> str:
-    """The 95 % interval."""
+    """The 95 % interval in the unit of `column_name`."""
     if composed.low is None or composed.high is None:
         return "-"
     return f"{number_text(metric, composed.low)} .. {number_text(metric, composed.high)}"
@@ -53,7 +58,8 @@ def result_view(result: PathResult, names: Mapping[str, str]) -> RenderableType:
         parts.append(_segment_table(result, names))
     if result.composed:
         parts.append(_composed_table(result, names))
-    parts.extend(Text(f"! {warning}", style="yellow") for warning in result.warnings)
+    if result.status is not ResultStatus.FAILED:  # then the warning is the error, and goes to stderr
+        parts.extend(Text(f"! {warning}", style="yellow") for warning in result.warnings)
     return Group(*parts)
 
 
@@ -81,7 +87,7 @@ def _segment_table(result: PathResult, names: Mapping[str, str]) -> Table:
     table.add_column("from")
     table.add_column("to")
     for metric in result.metrics:
-        table.add_column(metric, justify="right")
+        table.add_column(column_name(metric), justify="right")
     table.add_column("samples", justify="right")
     for segment in result.segments:
         table.add_row(
@@ -104,26 +110,11 @@ def _cell(segment: SegmentResult, metric: str) -> str:
 def _composed_table(result: PathResult, names: Mapping[str, str]) -> Table:
     table = Table(title="The whole path, composed", title_justify="left")
     for column, justify in _COMPOSED_COLUMNS:
-        table.add_column(column, justify=justify)
-    for metric, composed in result.composed.items():
-        binding = composed.binding_segment
-        age = composed.oldest_age_s
-        table.add_row(
-            metric,
-            _MEANING[metric],
-            number_text(metric, composed.value),
-            interval_text(metric, composed),
-            "-" if age is None else f"{age:.1f} s",
-            "-" if binding is None else " -> ".join(_named(address, names) for address in binding),
+        tuple[tuple[str, Literal["left", "right"]], ...] = (
+            ("metric", "left"),
+            ("unit", "left"),
+            ("value", "right"),
+            ("95 % interval", "right"),
+            ("age", "right"),
+            ("binding segment", "left"),
         )
-    return table
-
-
-_COMPOSED_COLUMNS: tuple[tuple[str, Literal["left", "right"]], ...] = (
-    ("metric", "left"),
-    ("meaning", "left"),
-    ("value", "right"),
-    ("95 % interval", "right"),
-    ("oldest data", "right"),
-    ("binding segment", "left"),
-)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from mp import clock
 from prober.segment import SegmentSnapshot
-from schemas.metrics import METRICS, headline, sample_count
+from schemas.metrics import METRICS, Statistics, headline, sample_count
 
 if TYPE_CHECKING:
     from mp.daemon import Daemon
@@ -28,7 +29,7 @@ def status_document(daemon: Daemon) -> dict[str, Any]:
         "clock": {"synchronized": clock_state.synchronized, "error_ms": clock_state.error_ms},
         "host": {"addresses": list(daemon.host.addresses), "smallest_mtu_bytes": daemon.host.smallest_mtu_bytes},
         "neighbors": [_neighbor(snapshot, now_ns) for snapshot in daemon.udp_prober.snapshots()],
-        "probes": dict(daemon.udp_prober.counters),
+        "probes": dict(daemon.udp_prober.counters()),
         "packet_process": {
             "pid": daemon.link.pid,
             "rules": daemon.link.rules,
@@ -48,14 +49,20 @@ def _neighbor(snapshot: SegmentSnapshot, now_ns: int) -> dict[str, Any]:
         "role": str(snapshot.role),
         "state": str(snapshot.state),
         "newest_sample_age_s": None if newest_ns is None else max(0, now_ns - newest_ns) / 1e9,
-        "metrics": {
-            name: {
-                "value": headline(statistics),
-                "unit": METRICS[name].unit,
-                "count": sample_count(statistics),
-                **asdict(statistics),
-            }
-            for name, statistics in snapshot.statistics.items()
-        },
+        "hops": snapshot.hops,
+        "last_60_s": _metrics(snapshot.statistics),
+        "last_10_s": _metrics(snapshot.recent),
         "counters": dict(snapshot.counters),
+    }
+
+
+def _metrics(statistics: Mapping[str, Statistics]) -> dict[str, Any]:
+    return {
+        name: {
+            "value": headline(values),
+            "unit": METRICS[name].unit,
+            "count": sample_count(values),
+            **asdict(values),
+        }
+        for name, values in statistics.items()
     }

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from mp.result_view import number_text
+from mp.result_view import column_name, number_text
 from schemas.metrics import METRICS
 
 
@@ -35,10 +35,10 @@ def _neighbor_table(document: Mapping[str, Any]) -> Table:
     table = Table(title="Neighbors: the segment from each to this point, last 60 s", title_justify="left")
     for column in ("neighbor", "role", "state"):
         table.add_column(column)
-    for column in (*METRICS, "samples", "newest"):
+    for column in (*map(column_name, METRICS), "n", "age"):
         table.add_column(column, justify="right")
     for neighbor in document["neighbors"]:
-        metrics = neighbor["metrics"]
+        metrics = neighbor["last_60_s"]
         age = neighbor["newest_sample_age_s"]
         table.add_row(
             neighbor["address"],

@@ -1,0 +1,53 @@
+"""Clear a lab away, whole, half-built or crashed."""
+
+from __future__ import annotations
+
+from lab import namespaces
+from lab.addressing import namespace_name
+from lab.links import user_link_processes
+from lab.processes import end_processes
+from lab.state import LabDirectory, lab_directory, lab_names
+from schemas.errors import InpathError
+
+LINKS_WAIT_S = 30.0
+"""The kernel takes about 40 ms for each end of a user-space link; killing the process does not shorten it."""
+
+
+def take_down(name: str) -> bool:
+    """Remove a lab's processes, namespaces and directory, as far as they are there.
+
+    What belongs to the lab is found by what it is, not by what was written down before a crash: its processes
+    live in its namespaces, and its namespaces carry its name.
+
+    Returns:
+        Whether there was anything to remove.
+
+    Raises:
+        HostError: the machine refuses.
+    """
+    directory = lab_directory(name)
+    remains = namespaces_of(directory)
+    existed = bool(remains) or directory.path.exists()
+    # Daemons and routing first: while the links carry, they can say goodbye.
+    end_processes(namespaces.processes_inside(remains))
+    end_processes(user_link_processes(directory.links_control), wait_s=LINKS_WAIT_S)
+    namespaces.remove(remains)
+    directory.remove()
+    return existed
+
+
+def namespaces_of(directory: LabDirectory) -> set[str]:
+    """The existing namespaces of a lab, by its name, less those of other labs whose names start alike."""
+    prefix = namespace_name(directory.name, "")
+    candidates = {name for name in namespaces.existing() if name.startswith(prefix)}
+    others = [lab_directory(name) for name in lab_names() if name != directory.name]
+    return candidates - {namespace for other in others for namespace in _recorded(other)}
+
+
+def _recorded(directory: LabDirectory) -> set[str]:
+    try:
+        topology = directory.read().topology
+    except InpathError:
+        # Unreadable: take its folders, one per node.
+        return {namespace_name(directory.name, entry.name) for entry in directory.path.iterdir()}
+    return {namespace_name(directory.name, node.name) for node in topology.nodes}

@@ -1,0 +1,171 @@
+"""Drives a `Prober` on an asyncio loop: two UDP sockets and one timer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Mapping
+
+from prober.prober import Prober
+from prober.reflector import Reply, Source
+from prober.segment import SegmentSnapshot
+from prober.session import Probe
+from prober.stamped_socket import StampedSocket
+from prober.timestamp import NS_PER_S
+from schemas.errors import ProbeError
+
+STAMP_PORT = 862
+"""RFC 8762 section 4.1."""
+WARM_UP_S = 0.1
+"""Receive stamping begins up to 50 ms after it is asked for; until then a packet gets the time of its reading."""
+LONGEST_SLEEP_S = 1.0
+"""Planned times are wall-clock times; a step of that clock must not put the prober to sleep."""
+_BATCH = 64
+"""Datagrams taken per wake-up, so that a flood leaves the loop to others in between."""
+
+
+class UdpProber:
+    """A running prober.
+
+    Args:
+        prober: the segments; its address is the local address of all packets.
+        port: port on which this point reflects, and on which its peers do.
+        now_ns: wall clock (CLOCK_REALTIME).
+    """
+
+    def __init__(self, prober: Prober, *, port: int = STAMP_PORT, now_ns: Callable[[], int]) -> None:
+        self.prober = prober
+        self._port = port
+        self._now_ns = now_ns
+        self._malformed: Counter[str] = Counter()
+        self._reflecting: StampedSocket[Reply] | None = None
+        self._sending: StampedSocket[Probe] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def open(self) -> None:
+        """Take the sockets, in the network namespace of the calling thread.
+
+        Raises:
+            HostError: the port is in use, or the address is not one of this machine.
+        """
+        address = self.prober.address
+        self._reflecting = StampedSocket(address, self._port, now_ns=self._now_ns)
+        try:
+            self._sending = StampedSocket(address, 0, now_ns=self._now_ns)
+        except BaseException:
+            self._reflecting.close()
+            self._reflecting = None
+            raise
+
+    async def start(self) -> None:
+        """Open the sockets if `open` did not, wait until stamps are reliable, and run until `close`.
+
+        Raises:
+            HostError: as `open`.
+        """
+        if self._reflecting is None or self._sending is None:
+            self.open()
+        await asyncio.sleep(WARM_UP_S)
+        reflecting, sending = self._reflecting, self._sending
+        if reflecting is None or sending is None:
+            return  # closed meanwhile
+        reflecting.discard()
+        sending.discard()
+        loop = asyncio.get_running_loop()
+        loop.add_reader(reflecting, self._answer, reflecting)
+        loop.add_reader(sending, self._take_replies, sending)
+        self._wake()
+
+    async def close(self) -> None:
+        """Stop at once and give the ports back; may be called twice."""
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
+        for opened in (self._reflecting, self._sending):
+            if opened:
+                asyncio.get_running_loop().remove_reader(opened)
+                opened.close()
+        self._reflecting = self._sending = None
+
+    def want(self, peer: str, *, configured: bool = False) -> None:
+        """Ask for a segment; see `Prober.want`."""
+        self.prober.want(peer, self._now_ns(), configured=configured)
+        if self._timer:
+            self._arm()
+
+    def snapshots(self) -> tuple[SegmentSnapshot, ...]:
+        """What is known of every neighbor."""
+        return self.prober.segments(self._now_ns())
+
+    def counters(self) -> Mapping[str, int]:
+        """Troubles of both sockets and malformed packets, by kind; only what happened."""
+        total: Counter[str] = Counter(self._malformed)
+        for opened in (self._reflecting, self._sending):
+            if opened:
+                total.update({kind.value: count for kind, count in opened.troubles.items()})
+        return total
+
+    def _wake(self) -> None:
+        sending = self._sending
+        if sending is None:
+            return
+        for probe in self.prober.due(self._now_ns()):
+            sending.send(probe.data, probe.peer, self._port, probe)
+        self._note_departures(sending)
+        self._arm()
+
+    def _arm(self) -> None:
+        if self._timer:
+            self._timer.cancel()
+        wakeup_ns = self.prober.next_wakeup_ns()
+        sleep_s = LONGEST_SLEEP_S if wakeup_ns is None else (wakeup_ns - self._now_ns()) / NS_PER_S
+        self._timer = asyncio.get_running_loop().call_later(min(max(0.0, sleep_s), LONGEST_SLEEP_S), self._wake)
+
+    def _note_departures(self, sending: StampedSocket[Probe]) -> None:
+        for probe, at_ns in sending.stamps():
+            self.prober.probe_transmitted(probe.peer, probe.sequence, at_ns)
+
+    def _take_replies(self, sending: StampedSocket[Probe]) -> None:
+        self._note_departures(sending)
+        for _ in range(_BATCH):
+            datagram = sending.receive()
+            if datagram is None:
+                return
+            try:
+                self.prober.reply_received(
+                    datagram.data,
+                    datagram.address,
+                    ttl=datagram.ttl,
+                    received_at_ns=datagram.received_at_ns,
+                    user_stamped=datagram.user_stamped,
+                )
+            except ProbeError as error:
+                self._malformed[str(error)] += 1
+
+    def _answer(self, reflecting: StampedSocket[Reply]) -> None:
+        for _ in range(_BATCH):
+            datagram = reflecting.receive()
+            if datagram is None:
+                break
+            try:
+                reply = self.prober.probe_received(
+                    datagram.data,
+                    Source(datagram.address, datagram.port),
+                    ttl=datagram.ttl,
+                    received_at_ns=datagram.received_at_ns,
+                    now_ns=self._now_ns(),
+                    user_stamped=datagram.user_stamped,
+                )
+            except ProbeError as error:
+                self._malformed[str(error)] += 1
+                continue
+            if reply is None:
+                continue
+            reflecting.send(reply.data, datagram.address, datagram.port, reply)
+            # The stamp is there already, and the next reply may be to the same sender and must tell it.
+            self._note_replies(reflecting)
+        self._note_replies(reflecting)
+
+    def _note_replies(self, reflecting: StampedSocket[Reply]) -> None:
+        for reply, at_ns in reflecting.stamps():
+            self.prober.reply_transmitted(reply.source, reply.number, at_ns)

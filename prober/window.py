@@ -1,0 +1,248 @@
+"""Statistics of one direction over the last seconds, in constant memory.
+
+A window is a ring of buckets of one second each. A bucket holds sums of integers (nanoseconds, their squares
+and cubes), which are exact, so merging buckets is addition and central moments lose nothing to rounding.
+For the 99.9 % quantile it holds its largest delays: with N samples in the window the quantile is the
+(N // 1000 + 1)-th largest (RFC 2330 section 11.3), so the answer is exact up to 1000 * LARGEST_KEPT samples.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Generic, Protocol, TypeVar
+
+from prober.timestamp import NS_PER_MS, NS_PER_S
+from schemas.metrics import DelayStatistics, JitterStatistics, LossStatistics, RoundTripStatistics
+
+LONGEST_WINDOW_S = 60
+SHORT_WINDOW_S = 10
+MINIMUM_SAMPLES = 10
+"""A window with fewer samples counts as not measured."""
+LOSS_THRESHOLD_MS = 1000
+"""A packet that comes later than this after one sent behind it is lost (RFC 7680 section 2.5)."""
+LOSS_THRESHOLD_NS = LOSS_THRESHOLD_MS * NS_PER_MS
+LARGEST_KEPT = 16
+_RING_S = 64
+
+
+class _Bucket(Protocol):
+    second: int
+
+
+_B = TypeVar("_B", bound=_Bucket)
+
+
+class _Ring(Generic[_B]):
+    """Buckets of the last 64 seconds; one of another second is in the way only after a step of the clock."""
+
+    def __init__(self, empty: Callable[[int], _B]) -> None:
+        self._empty = empty
+        self._buckets = [empty(second) for second in range(_RING_S)]
+
+    def at(self, time_ns: int) -> _B:
+        second = time_ns // NS_PER_S
+        bucket = self._buckets[second % _RING_S]
+        if bucket.second != second:
+            bucket = self._buckets[second % _RING_S] = self._empty(second)
+        return bucket
+
+    def within(self, now_ns: int, window_s: int) -> Iterator[_B]:
+        last = now_ns // NS_PER_S
+        for second in range(last - window_s + 1, last + 1):
+            bucket = self._buckets[second % _RING_S]
+            if bucket.second == second:
+                yield bucket
+
+
+@dataclass(slots=True)
+class _Delays:
+    second: int
+    count: int = 0
+    total: int = 0
+    squares: int = 0
+    cubes: int = 0
+    minimum: int = 0
+    largest: list[int] = field(default_factory=list)
+    """Heap of at most LARGEST_KEPT delays."""
+    variations: int = 0
+    variation_total: int = 0
+
+    def add(self, delay_ns: int) -> None:
+        self.minimum = min(self.minimum, delay_ns) if self.count else delay_ns
+        self.count += 1
+        self.total += delay_ns
+        square = delay_ns * delay_ns
+        self.squares += square
+        self.cubes += square * delay_ns
+        if len(self.largest) < LARGEST_KEPT:
+            heapq.heappush(self.largest, delay_ns)
+        elif delay_ns > self.largest[0]:
+            heapq.heapreplace(self.largest, delay_ns)
+
+    def merge(self, other: _Delays) -> None:
+        if other.count:
+            self.minimum = min(self.minimum, other.minimum) if self.count else other.minimum
+            self.largest = heapq.nlargest(LARGEST_KEPT, self.largest + other.largest)
+        self.count += other.count
+        self.total += other.total
+        self.squares += other.squares
+        self.cubes += other.cubes
+        self.variations += other.variations
+        self.variation_total += other.variation_total
+
+    def variance_ms2(self) -> float:
+        return (self.count * self.squares - self.total**2) / self.count**2 / NS_PER_MS**2
+
+    def third_moment_ms3(self) -> float:
+        n, total = self.count, self.total
+        return (n * n * self.cubes - 3 * n * total * self.squares + 2 * total**3) / n**3 / NS_PER_MS**3
+
+    def high_quantile_ns(self) -> int:
+        """The 99.9 % quantile; of more than 16,000 samples, the smallest delay that was kept."""
+        rank = min(self.count // 1000, len(self.largest) - 1)
+        return sorted(self.largest, reverse=True)[rank]
+
+
+class DelayWindow:
+    """Delays of packets that arrived, of one direction or of the round trip."""
+
+    def __init__(self) -> None:
+        self._ring = _Ring(_Delays)
+        self._last_sequence: int | None = None
+        self._last_delay_ns = 0
+
+    def add(self, delay_ns: int, *, sequence: int, at_ns: int) -> None:
+        """Count a sample, received at `at_ns`; IPDV takes packets that follow each other in `sequence`."""
+        bucket = self._ring.at(at_ns)
+        bucket.add(delay_ns)
+        if self._last_sequence is not None and sequence == self._last_sequence + 1:
+            bucket.variations += 1
+            bucket.variation_total += abs(delay_ns - self._last_delay_ns)
+        self._last_sequence, self._last_delay_ns = sequence, delay_ns
+
+    def count(self, now_ns: int, window_s: int) -> int:
+        """How many samples the window holds."""
+        return sum(bucket.count for bucket in self._ring.within(now_ns, window_s))
+
+    def _merged(self, now_ns: int, window_s: int) -> _Delays | None:
+        merged = _Delays(0)
+        for bucket in self._ring.within(now_ns, window_s):
+            merged.merge(bucket)
+        return merged if merged.count >= MINIMUM_SAMPLES else None
+
+    def delay(
+        self,
+        now_ns: int,
+        window_s: int,
+        *,
+        upstream_clock_error_ms: float,
+        current_clock_error_ms: float,
+        synchronized: bool,
+    ) -> DelayStatistics | None:
+        """One-way delay (RFC 7679); None below MINIMUM_SAMPLES."""
+        window = self._merged(now_ns, window_s)
+        if window is None:
+            return None
+        return DelayStatistics(
+            count=window.count,
+            mean_ms=window.total / window.count / NS_PER_MS,
+            minimum_ms=window.minimum / NS_PER_MS,
+            variance_ms2=window.variance_ms2(),
+            third_moment_ms3=window.third_moment_ms3(),
+            upstream_clock_error_ms=upstream_clock_error_ms,
+            current_clock_error_ms=current_clock_error_ms,
+            synchronized=synchronized,
+        )
+
+    def jitter(self, now_ns: int, window_s: int) -> JitterStatistics | None:
+        """Delay variation (RFC 5481); None below MINIMUM_SAMPLES, or when no two packets followed each other."""
+        window = self._merged(now_ns, window_s)
+        if window is None or not window.variations:
+            return None
+        return JitterStatistics(
+            count=window.count,
+            pdv_ms=(window.high_quantile_ns() - window.minimum) / NS_PER_MS,
+            ipdv_ms=window.variation_total / window.variations / NS_PER_MS,
+            mean_pdv_ms=(window.total / window.count - window.minimum) / NS_PER_MS,
+            variance_ms2=window.variance_ms2(),
+            third_moment_ms3=window.third_moment_ms3(),
+        )
+
+    def round_trip(self, now_ns: int, window_s: int) -> RoundTripStatistics | None:
+        """Two-way delay (RFC 2681); None below MINIMUM_SAMPLES."""
+        window = self._merged(now_ns, window_s)
+        if window is None:
+            return None
+        return RoundTripStatistics(
+            count=window.count,
+            mean_ms=window.total / window.count / NS_PER_MS,
+            minimum_ms=window.minimum / NS_PER_MS,
+            variance_ms2=window.variance_ms2(),
+        )
+
+
+@dataclass(slots=True)
+class _Fates:
+    second: int
+    received: int = 0
+    lost: int = 0
+    duplicates: int = 0
+
+
+class LossWindow:
+    """Packets that arrived and packets that did not.
+
+    A loss is known one threshold after it happened. So that arrivals are not ahead of losses, those of the last
+    threshold are left out of the statistics: both sides of the ratio cover the same packets.
+    """
+
+    def __init__(self) -> None:
+        self._ring = _Ring(_Fates)
+        self._unsettled_ns: deque[int] = deque()
+
+    def received(self, at_ns: int) -> None:
+        """Count the first copy of a packet."""
+        self._ring.at(at_ns).received += 1
+        self._unsettled_ns.append(at_ns)
+        self._settle(at_ns)
+
+    def duplicate(self, at_ns: int) -> None:
+        """Count a further copy (RFC 5560)."""
+        self._ring.at(at_ns).duplicates += 1
+
+    def settled(self, at_ns: int, now_ns: int) -> None:
+        """Count a packet of which it is known only `now_ns` that it arrived at about `at_ns`."""
+        if now_ns - at_ns < LONGEST_WINDOW_S * NS_PER_S:
+            self._ring.at(at_ns).received += 1
+
+    def lost(self, at_ns: int, now_ns: int) -> None:
+        """Count a packet that would have come at about `at_ns` and is given up at `now_ns`."""
+        if now_ns - at_ns < LONGEST_WINDOW_S * NS_PER_S:
+            self._ring.at(at_ns).lost += 1
+
+    def duplicates(self, now_ns: int, window_s: int) -> int:
+        """How many further copies came within the window."""
+        return sum(bucket.duplicates for bucket in self._ring.within(now_ns, window_s))
+
+    def statistics(self, now_ns: int, window_s: int, *, unanswered: int = 0) -> LossStatistics | None:
+        """One-way loss (RFC 7680); None below MINIMUM_SAMPLES packets.
+
+        Args:
+            unanswered: packets of the window that count as lost although their fate is not proven.
+        """
+        self._settle(now_ns)
+        received = lost = 0
+        for bucket in self._ring.within(now_ns, window_s):
+            received += bucket.received
+            lost += bucket.lost
+        sent = max(0, received - len(self._unsettled_ns)) + lost + unanswered
+        if sent < MINIMUM_SAMPLES:
+            return None
+        return LossStatistics(sent=sent, lost=lost + unanswered, threshold_ms=LOSS_THRESHOLD_MS)
+
+    def _settle(self, now_ns: int) -> None:
+        while self._unsettled_ns and not 0 <= now_ns - self._unsettled_ns[0] < LOSS_THRESHOLD_NS:
+            self._unsettled_ns.popleft()

@@ -1,0 +1,151 @@
+"""Each result reaches the database exactly once, also when that is away for a while.
+
+A result goes to the spool first and then, in order, to the store; it leaves the spool after the store's commit. A
+crash between the two replays it, which `ResultStore.save` takes as nothing new.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from enum import StrEnum
+
+from sqlalchemy.exc import DataError, IntegrityError
+
+from receiver.store.result_store import ResultStore
+from receiver.store.spool import Spool, SpoolEntry
+from schemas.errors import MessageError, StoreError
+from schemas.result import PathResult
+
+logger = logging.getLogger(__name__)
+
+FIRST_BACK_OFF_S = 1
+MAX_BACK_OFF_S = 60
+"""A database that comes back is used again within a minute."""
+BATCH = 100
+"""Results replayed in one go: well under a second, so that a new result does not wait long for the thread."""
+
+_NS_PER_S = 1_000_000_000
+
+
+class DatabaseState(StrEnum):
+    """What the last attempt showed."""
+
+    UP = "up"
+    AWAY = "away"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecorderState:
+    """For the operator; may be read from any thread."""
+
+    database: DatabaseState
+    spool_depth: int
+    refused: int
+    """Results set aside because the database will never take them."""
+    last_error: str | None
+    """One line, without secrets; None while all is well."""
+
+
+class Recorder:
+    """Takes results and brings them to the store. For one thread at a time.
+
+    Args:
+        store: where results go.
+        spool: where they wait.
+    """
+
+    def __init__(self, store: ResultStore, spool: Spool) -> None:
+        self._store = store
+        self._spool = spool
+        self._failures = 0
+        self._retry_at_ns: int | None = None
+        self._last_error: str | None = None
+
+    @property
+    def state(self) -> RecorderState:
+        """How things stand."""
+        return RecorderState(
+            database=DatabaseState.AWAY if self._failures else DatabaseState.UP,
+            spool_depth=self._spool.depth,
+            refused=self._spool.refused,
+            last_error=self._last_error,
+        )
+
+    def record(self, result: PathResult) -> None:
+        """Make `result` durable; it is in the database as well when that is up and nothing waits.
+
+        Raises:
+            StoreError: the spool refuses, so the result is not durable.
+        """
+        self._spool.put(result.to_json(), result.id)
+        if not self._failures:
+            self._replay()
+
+    def keep(self, result: PathResult) -> None:
+        """Make `result` durable in the spool; `drain` brings it to the database. Any thread may call.
+
+        Raises:
+            StoreError: the spool refuses, so the result is not durable.
+        """
+        self._spool.put(result.to_json(), result.id)
+
+    def close(self) -> None:
+        """Close spool and store; what waits is there the next time."""
+        self._spool.close()
+        self._store.close()
+
+    def drain(self, now_ns: int) -> int:
+        """Replay what waits, unless the last failure was just now; how many left the spool.
+
+        Args:
+            now_ns: any clock that only goes forward; call about once a second.
+
+        Raises:
+            StoreError: the spool cannot be read.
+        """
+        if self._retry_at_ns is not None and now_ns < self._retry_at_ns:
+            return 0
+        before = self._spool.depth
+        self._replay()
+        if self._failures:
+            back_off_s = min(MAX_BACK_OFF_S, FIRST_BACK_OFF_S << min(self._failures - 1, 10))
+            self._retry_at_ns = now_ns + back_off_s * _NS_PER_S
+        return before - self._spool.depth
+
+    def _replay(self) -> None:
+        """The oldest results into the store, in order, up to the first failure."""
+        for entry in self._spool.oldest(BATCH):
+            try:
+                self._store.save(PathResult.from_json(entry.document))
+            except (StoreError, MessageError) as error:
+                if not _is_refused_for_good(error):
+                    self._failed(error)
+                    return
+                self._set_aside(entry, error)
+            else:
+                self._spool.remove([entry.id])
+                self._succeeded()
+
+    def _failed(self, error: Exception) -> None:
+        if not self._failures:
+            logger.warning("results wait in the spool: %s", error)
+        self._failures += 1
+        self._last_error = str(error)
+
+    def _succeeded(self) -> None:
+        if self._failures:
+            logger.info("%s is back, %d results wait", self._store.name, self._spool.depth)
+        self._failures = 0
+        self._retry_at_ns = None
+        self._last_error = None
+
+    def _set_aside(self, entry: SpoolEntry, error: Exception) -> None:
+        # Otherwise one result that no database takes would hold up all that come after it.
+        logger.error("%s: result set aside: %s", entry.key, error)
+        self._spool.set_aside(entry.id, str(error))
+        self._last_error = str(error)
+
+
+def _is_refused_for_good(error: Exception) -> bool:
+    return isinstance(error, MessageError) or isinstance(error.__cause__, DataError | IntegrityError)

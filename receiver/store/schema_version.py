@@ -1,0 +1,103 @@
+"""Brings a database to the tables of this version, and back.
+
+Alembic, which takes 0.2 s to import, is used only when the database is not at `HEAD` already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.resources import as_file, files
+from typing import TYPE_CHECKING
+
+from sqlalchemy import Connection, inspect, text
+
+from receiver.store.database import Database
+from schemas.errors import StoreError
+
+if TYPE_CHECKING:
+    pass
+
+HEAD = "0001"
+"""The newest revision in `migrations/versions`."""
+
+VERSION_TABLE = "alembic_version"
+_LOCK_NAME = "inpath-schema"
+_LOCK_TIMEOUT_S = 5
+
+
+def upgrade(url: str) -> None:
+    """Bring the database at `url` to `HEAD`.
+
+    Raises:
+        StoreError: the database is away, refuses, or is of a newer version.
+    """
+    database = Database(url)
+    try:
+        upgrade_database(database)
+    finally:
+        database.close()
+
+
+def downgrade(url: str, revision: str) -> None:
+    """Take the database at `url` back to `revision`; "base" removes all tables and what they hold.
+
+    Raises:
+        StoreError: the database is away or refuses, or there is no such revision.
+    """
+    database = Database(url)
+    try:
+        _migrate(database, revision, down=True)
+    finally:
+        database.close()
+
+
+def upgrade_database(database: Database) -> None:
+    """As `upgrade`, for a database that is open already; cheap when there is nothing to do."""
+    if current_revision(database) != HEAD:
+        _migrate(database, HEAD, down=False)
+
+
+def current_revision(database: Database) -> str | None:
+    """The revision of the database, None while it has no tables of ours.
+
+    Raises:
+        StoreError: the database is away.
+    """
+    with database.transaction() as connection:
+        if not inspect(connection).has_table(VERSION_TABLE):
+            return None
+        revision = connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar()
+    return None if revision is None else str(revision)
+
+
+def _migrate(database: Database, revision: str, *, down: bool) -> None:
+    from alembic import command
+    from alembic.config import Config
+    from alembic.util import CommandError
+
+    with as_file(files("receiver.store") / "migrations") as scripts, database.transaction() as connection:
+        config = Config()
+        config.set_main_option("script_location", str(scripts).replace("%", "%%"))
+        config.set_main_option("path_separator", "os")
+        config.attributes["connection"] = connection
+        try:
+            with _only_one(connection, database.name):
+                (command.downgrade if down else command.upgrade)(config, revision)
+        except CommandError as error:
+            raise StoreError(f"{database.name}: {error}; this version knows revisions up to {HEAD}") from error
+
+
+@contextmanager
+def _only_one(connection: Connection, name: str) -> Iterator[None]:
+    """Hold a lock of the server: points that share it may start together, and its DDL cannot be undone."""
+    if connection.dialect.name != "mysql":
+        yield
+        return
+    lock = {"name": _LOCK_NAME, "timeout": _LOCK_TIMEOUT_S}
+    if connection.execute(text("SELECT GET_LOCK(:name, :timeout)"), lock).scalar() != 1:
+        raise StoreError(f"{name}: another program has been changing the tables for {_LOCK_TIMEOUT_S} s")
+    try:
+        yield
+    finally:
+        connection.execute(text("SELECT RELEASE_LOCK(:name)"), {"name": _LOCK_NAME})

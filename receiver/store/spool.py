@@ -1,0 +1,144 @@
+"""Documents that wait on disk: once `put` returns, neither a killed process nor a lost power supply loses them.
+
+The one user of `sqlite3` beside SQLAlchemy: the spool must be as simple as possible, since it stands in for a
+database that has failed.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+from schemas.errors import StoreError
+
+BUSY_TIMEOUT_S = 2.0
+
+_TABLES = """
+    CREATE TABLE IF NOT EXISTS entries (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,  -- never used twice, so a late removal takes nothing else
+        key TEXT NOT NULL,
+        document TEXT NOT NULL
+    );
+    CREATE TABLE IF NOT EXISTS refused (
+        id INTEGER PRIMARY KEY,
+        key TEXT NOT NULL,
+        document TEXT NOT NULL,
+        reason TEXT NOT NULL
+    );
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpoolEntry:
+    """One document that waits."""
+
+    id: int
+    """Grows with each `put`."""
+    key: str
+    document: dict[str, Any]
+
+
+class Spool:
+    """A queue in one SQLite file (WAL, synchronous=FULL).
+
+    Args:
+        path: the file; made when it is not there.
+
+    Raises:
+        StoreError: here and in each method, when the file cannot be read or written.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self._path = Path(path)
+        self._lock = Lock()  # made in one thread, used in another, closed in the first
+        with self._errors():
+            self._connection = sqlite3.connect(
+                self._path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
+            )
+        try:
+            with self._errors():
+                self._connection.execute("PRAGMA journal_mode = WAL")
+                self._connection.execute("PRAGMA synchronous = FULL")
+                self._connection.executescript(_TABLES)
+                self._depth = self._count("entries")
+                self._refused = self._count("refused")
+        except StoreError:
+            self._connection.close()
+            raise
+
+    @property
+    def depth(self) -> int:
+        """How many documents wait."""
+        return self._depth
+
+    @property
+    def refused(self) -> int:
+        """How many documents were set aside, since no database would take them."""
+        return self._refused
+
+    def put(self, document: Mapping[str, Any], key: str) -> int:
+        """Keep a JSON document at the end of the queue; durable when this returns. Gives the entry's id."""
+        text = json.dumps(document, allow_nan=False)
+        with self._lock, self._errors():
+            cursor = self._connection.execute("INSERT INTO entries (key, document) VALUES (?, ?)", (key, text))
+            self._depth += 1
+        return cursor.lastrowid or 0
+
+    def oldest(self, limit: int) -> Sequence[SpoolEntry]:
+        """The first `limit` documents in the order in which they were put."""
+        with self._lock, self._errors():
+            rows = self._connection.execute(
+                "SELECT id, key, document FROM entries ORDER BY id LIMIT ?", (limit,)
+            ).fetchall()
+        return [SpoolEntry(id=row[0], key=row[1], document=json.loads(row[2])) for row in rows]
+
+    def remove(self, ids: Sequence[int]) -> None:
+        """Forget documents; ids that are not there change nothing."""
+        with self._lock:
+            with self._transaction():
+                removed = sum(self._delete(one) for one in ids)
+            self._depth -= removed
+
+    def set_aside(self, entry_id: int, reason: str) -> None:
+        """Take a document that no database takes out of the way of the others; the file keeps it for a person."""
+        with self._lock:
+            with self._transaction():
+                self._connection.execute(
+                    "INSERT INTO refused (id, key, document, reason) "
+                    "SELECT id, key, document, ? FROM entries WHERE id = ?",
+                    (reason, entry_id),
+                )
+                removed = self._delete(entry_id)
+            self._depth -= removed
+            self._refused += removed
+
+    def close(self) -> None:
+        """Close the file; what waits is there the next time."""
+        with self._lock, self._errors():
+            self._connection.close()
+
+    def _delete(self, entry_id: int) -> int:
+        return self._connection.execute("DELETE FROM entries WHERE id = ?", (entry_id,)).rowcount
+
+    def _count(self, table: str) -> int:
+        return int(self._connection.execute(f"SELECT COUNT(*) FROM {table}").fetchone()[0])
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with self._errors():
+            self._connection.execute("BEGIN IMMEDIATE")
+            with self._connection:  # commits, or rolls back what an error left
+                yield
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise StoreError(f"spool {self._path}: {error}") from error

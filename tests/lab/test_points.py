@@ -1,0 +1,80 @@
+import tomllib
+from pathlib import Path
+
+from lab.addressing import Addressing, addressing_of
+from lab.points import point_pid, served_prefixes, write_configurations
+from lab.routes import exact_weights, routes_of
+from lab.state import LabDirectory
+from lab.topology import Node, Topology, topology_from_json
+from mp.config import load_configuration
+
+TOPOLOGY = topology_from_json(
+    {
+        "name": "net",
+        "nodes": {
+            "h1": {"host": True},
+            "p1": {"point": True, "area": "north", "serves": ["r", "192.0.2.0/24"]},
+            "r": {},
+            "p2": {"point": True},
+        },
+        "links": [{"a": "h1", "b": "p1"}, {"a": "p1", "b": "r"}, {"a": "r", "b": "p2"}],
+    }
+)
+
+
+def written(path: Path, database: str | None = None) -> LabDirectory:
+    directory = LabDirectory(path)
+    routes = routes_of(TOPOLOGY, exact_weights(TOPOLOGY))
+    write_configurations(directory, TOPOLOGY, addressing_of(TOPOLOGY), routes, database)
+    return directory
+
+
+def test_a_point_gets_all_that_its_daemon_reads(tmp_path: Path) -> None:
+    directory = written(tmp_path)
+    file = directory.configuration("p1")
+    assert tomllib.loads(file.read_text()) == {
+        "point": {
+            "name": "p1",
+            "address": "10.255.0.2",
+            "area": "north",
+            "serves": ["10.255.0.1/32", "10.255.0.3/32", "192.0.2.0/24"],
+            "state_dir": f"{tmp_path}/p1",
+        },
+        "clock": {"assumed_error_ms": 0.001},
+        "probe": {"neighbors": ["10.255.0.4"]},
+        "store": {"url": f"sqlite:///{tmp_path}/p1/results.db"},
+        "service": {"socket": f"{tmp_path}/p1/service.sock", "listen": "10.255.0.2"},
+        "names": {"h1": "10.255.0.1", "p1": "10.255.0.2", "r": "10.255.0.3", "p2": "10.255.0.4"},
+    }
+    configuration = load_configuration(file)
+    assert configuration.names["p2"] == "10.255.0.4"
+
+
+def test_a_node_without_a_point_gets_the_names_alone(tmp_path: Path) -> None:
+    configuration = tomllib.loads(written(tmp_path).configuration("r").read_text())
+    assert list(configuration) == ["names"]
+
+
+def test_one_store_for_all_is_written_as_given(tmp_path: Path) -> None:
+    url = 'mysql+pymysql://user:pa"ss@db/inpath'
+    configuration = tomllib.loads(written(tmp_path, url).configuration("p2").read_text())
+    assert configuration["store"]["url"] == url
+
+
+def test_no_prefix_is_served_twice() -> None:
+    addressing = Addressing(lab="net", identities={"h": "10.255.0.9"}, links=())
+    node = Node(name="p", serves=("h", "10.255.0.9/32", "192.0.2.0/24"))
+    assert served_prefixes(node, ["h"], addressing) == ["10.255.0.9/32", "192.0.2.0/24"]
+
+
+def test_a_recorded_process_outside_the_namespace_is_not_taken_for_the_point(tmp_path: Path) -> None:
+    directory = written(tmp_path)
+    (directory.node("p1") / "pid").write_text("1\n")
+    assert point_pid(directory, addressing_of(TOPOLOGY), "p1") is None
+
+
+def test_hosts_of_a_topology_without_points_are_served_by_nobody(tmp_path: Path) -> None:
+    bare: Topology = topology_from_json({"name": "bare", "nodes": {"a": {}, "h": {"host": True}}, "links": []})
+    directory = LabDirectory(tmp_path)
+    write_configurations(directory, bare, addressing_of(bare), routes_of(bare, ()), None)
+    assert list(tomllib.loads(directory.configuration("a").read_text())) == ["names"]
