@@ -30,7 +30,7 @@ _MEANING = {
 
 def column_name(metric: str) -> str:
     """The metric with the unit in which people read it."""
-    return f"{metric} [%]" if METRICS[metric].unit == "ratio" else f"{metric} [ms]"
+    return f"{metric} %" if METRICS[metric].unit == "ratio" else f"{metric} ms"
 
 
 def number_text(metric: str, value: float | None) -> str:
@@ -110,11 +110,26 @@ def _cell(segment: SegmentResult, metric: str) -> str:
 def _composed_table(result: PathResult, names: Mapping[str, str]) -> Table:
     table = Table(title="The whole path, composed", title_justify="left")
     for column, justify in _COMPOSED_COLUMNS:
-        tuple[tuple[str, Literal["left", "right"]], ...] = (
-            ("metric", "left"),
-            ("unit", "left"),
-            ("value", "right"),
-            ("95 % interval", "right"),
-            ("age", "right"),
-            ("binding segment", "left"),
+        table.add_column(column, justify=justify)
+    for metric, composed in result.composed.items():
+        binding = composed.binding_segment
+        age = composed.oldest_age_s
+        table.add_row(
+            _MEANING[metric],
+            "%" if METRICS[metric].unit == "ratio" else METRICS[metric].unit,
+            number_text(metric, composed.value),
+            interval_text(metric, composed),
+            "-" if age is None else f"{age:.1f} s",
+            "-" if binding is None else " -> ".join(_named(address, names) for address in binding),
         )
+    return table
+
+
+_COMPOSED_COLUMNS: tuple[tuple[str, Literal["left", "right"]], ...] = (
+    ("metric", "left"),
+    ("unit", "left"),
+    ("value", "right"),
+    ("95 % interval", "right"),
+    ("age", "right"),
+    ("binding segment", "left"),
+)
