@@ -56,7 +56,9 @@ class Database:
         except SQLAlchemyError as error:
             raise StoreError(self._line(error)) from error
         except RuntimeError as error:
-            # PyMySQL says so when a way to log in needs a package that is not installed.
+            # What PyMySQL raises when the server's way to log in needs a package that is not installed.
+            if "cryptography" not in str(error):
+                raise
             raise StoreError(f"{self.name}: {error}") from error
 
     def close(self) -> None:

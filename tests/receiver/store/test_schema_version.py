@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib.resources import as_file, files
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import create_engine, inspect, text
+
+from receiver.store.result_store import ResultStore
+from receiver.store.schema_version import HEAD, VERSION_TABLE, downgrade, upgrade
+from receiver.store.tables import METADATA
+from schemas.errors import StoreError
+from tests.receiver.paths import REQUEST_ID, result, usual
+
+ROOT = Path(__file__).parents[3]
+
+
+def tables(url: str) -> set[str]:
+    engine = create_engine(url)
+    names = set(inspect(engine).get_table_names())
+    engine.dispose()
+    return names
+
+
+def test_a_database_goes_up_and_down_and_up_with_data(database_url: str) -> None:
+    store = ResultStore(database_url)
+    upgrade(database_url)
+    store.save(result((usual(0), usual(1))))
+    upgrade(database_url)
+    assert store.get(REQUEST_ID) == result((usual(0), usual(1)))
+    store.close()
+
+    downgrade(database_url, "base")
+    assert tables(database_url) == {VERSION_TABLE}
+
+    upgrade(database_url)
+    store = ResultStore(database_url)
+    assert list(store.latest(9)) == []
+    store.save(result((usual(0),)))
+    assert store.get(REQUEST_ID) == result((usual(0),))
+    store.close()
+
+
+def test_the_migrated_database_has_exactly_the_tables_that_the_code_uses(database_url: str) -> None:
+    upgrade(database_url)
+    assert tables(database_url) == {*METADATA.tables, VERSION_TABLE}
+    engine = create_engine(database_url)
+    with engine.connect() as connection:
+        options = {"compare_type": True, "compare_server_default": True}
+        differences = compare_metadata(MigrationContext.configure(connection, opts=options), METADATA)
+    engine.dispose()
+    assert differences == []
+
+
+def test_head_is_the_newest_script() -> None:
+    with as_file(files("receiver.store") / "migrations") as scripts:
+        config = Config()
+        config.set_main_option("script_location", str(scripts))
+        config.set_main_option("path_separator", "os")
+        assert ScriptDirectory.from_config(config).get_heads() == [HEAD]
+
+
+def test_a_database_of_a_newer_version_is_refused(database_url: str) -> None:
+    upgrade(database_url)
+    engine = create_engine(database_url)
+    with engine.begin() as connection:
+        connection.execute(text(f"UPDATE {VERSION_TABLE} SET version_num = '9999'"))
+    engine.dispose()
+    with pytest.raises(StoreError, match=f"'9999'; this version knows revisions up to {HEAD}"):
+        upgrade(database_url)
+
+
+def test_going_down_to_a_revision_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / '100%.db'}"
+    upgrade(url)
+    with pytest.raises(StoreError, match="7777"):
+        downgrade(url, "7777")
+    assert "requests" in tables(url)
+
+
+def test_alembic_is_not_imported_when_there_is_nothing_to_do(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'results.db'}"
+    upgrade(url)
+    program = (
+        "import sys; from receiver.store.result_store import ResultStore\n"
+        f"store = ResultStore({url!r}); assert list(store.latest(1)) == []; store.close()\n"
+        "assert not [name for name in sys.modules if name.startswith('alembic')]"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

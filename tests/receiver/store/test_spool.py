@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from receiver.store.spool import Spool
+from schemas.errors import StoreError
+
+ROOT = Path(__file__).parents[3]
+
+WRITER = """
+import sys
+from receiver.store.spool import Spool
+spool = Spool(sys.argv[1])
+for number in range(1_000_000):
+    spool.put({"number": number}, str(number))
+    print(number, flush=True)
+"""
+
+
+def numbers(spool: Spool) -> list[int]:
+    return [entry.document["number"] for entry in spool.oldest(1_000_000)]
+
+
+def test_documents_come_out_in_the_order_in_which_they_went_in(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool.db")
+    for number in (3, 1, 2):
+        spool.put({"number": number, "text": "ä\n"}, f"key {number}")
+    assert spool.depth == 3
+    assert numbers(spool) == [3, 1, 2]
+    (first,) = spool.oldest(1)
+    assert (first.key, first.document) == ("key 3", {"number": 3, "text": "ä\n"})
+    spool.close()
+
+
+def test_only_what_was_removed_is_gone_also_for_the_next_process(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool.db")
+    ids = [spool.put({"number": number}, "key") for number in range(4)]
+    spool.remove([ids[0], ids[2], 12345])
+    spool.remove([])
+    assert (spool.depth, numbers(spool)) == (2, [1, 3])
+    spool.close()
+    again = Spool(tmp_path / "spool.db")
+    assert (again.depth, numbers(again)) == (2, [1, 3])
+    again.close()
+
+
+def test_an_id_is_never_used_twice(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool.db")
+    first = spool.put({}, "key")
+    spool.remove([first])
+    assert spool.put({}, "key") > first
+    spool.close()
+
+
+def test_a_document_set_aside_waits_no_more_and_is_still_in_the_file(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool.db")
+    ids = [spool.put({"number": number}, "key") for number in range(2)]
+    spool.set_aside(ids[0], "never fits")
+    assert (spool.depth, spool.refused, numbers(spool)) == (1, 1, [1])
+    spool.close()
+    again = Spool(tmp_path / "spool.db")
+    assert (again.depth, again.refused) == (1, 1)
+    again.close()
+
+
+def test_every_document_that_was_acknowledged_survives_sigkill(tmp_path: Path) -> None:
+    path = tmp_path / "spool.db"
+    writer = subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(path)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    assert writer.stdout is not None
+    acknowledged = [int(writer.stdout.readline()) for _ in range(50)]
+    writer.kill()
+    acknowledged += [int(line) for line in writer.stdout.read().split("\n")[:-1]]
+    writer.stdout.close()
+    writer.wait()
+
+    spool = Spool(path)
+    kept = numbers(spool)
+    assert kept == list(range(len(kept)))  # in order, none missing, none twice
+    assert len(kept) - len(acknowledged) in (0, 1)  # the last one may be durable and not yet acknowledged
+    assert spool.depth == len(kept)
+    spool.close()
+
+
+def test_a_place_where_no_file_can_be_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=r"^spool .*missing/spool\.db: unable to open database file$"):
+        Spool(tmp_path / "missing" / "spool.db")
+
+
+def test_a_file_that_is_no_spool_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "spool.db").write_text("no database " * 100)
+    with pytest.raises(StoreError, match="file is not a database"):
+        Spool(tmp_path / "spool.db")
+
+
+def test_a_closed_spool_takes_nothing(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool.db")
+    spool.close()
+    with pytest.raises(StoreError):
+        spool.put({}, "key")
+    assert spool.depth == 0
