@@ -19,9 +19,9 @@ LOG_INTERVAL_NS = 1_000_000_000
 LONGEST_PACKET_BYTES = 3840
 """How much of a packet a queue shows; a longer one goes on unchanged.
 
-The library behind the kernel's queue has a buffer of 4096 octets for the packet and what the kernel tells about it (interfaces, mark, time,
-addresses), and reserves 80 octets for that. A stamped and cut packet needs 88; it would be lost, and its place in
-the queue with it. All attributes together, without a security context, stay below 200.
+The library behind the kernel's queue has a buffer of 4096 octets for the packet and what the kernel tells about it
+(interfaces, mark, time, addresses), and reserves 80 octets for that. A stamped and cut packet needs 88; it would
+be lost, and its place in the queue with it. All attributes together, without a security context, stay below 200.
 """
 
 

@@ -21,6 +21,11 @@ HELLO_S = 1
 DEAD_S = 4
 """Four lost hellos make a dead neighbor, OSPF's usual proportion."""
 
+DIRECT_PREFERENCE = 200
+RESERVE_PREFERENCE = 100
+"""Above and below OSPF's 150. BIRD does not compare the cost of its own link to a host with that of the way over
+another router; so a router that is nearer to the host by way of that one keeps its own link in reserve."""
+
 _HEADER = """\
 router id {identity};
 log "{log}" {{ warning, error, fatal, bug }};
@@ -32,7 +37,7 @@ protocol kernel {{
 
 
 def bird_configuration(
-    topology: Topology, addressing: Addressing, weights: Sequence[int], router: str, log: Path
+    topology: Topology, addressing: Addressing, weights: Sequence[int], routes: Routes, router: str, log: Path
 ) -> str:
     """The configuration of one router.
 
@@ -40,6 +45,7 @@ def bird_configuration(
         topology: the network.
         addressing: its names and addresses.
         weights: the OSPF cost of each link, by its index.
+        routes: the routes that follow from these costs.
         router: the node's name.
         log: where BIRD writes warnings and errors.
     """
@@ -54,7 +60,7 @@ def bird_configuration(
     return "\n".join(
         [
             _HEADER.format(identity=addressing.identities[router], log=log),
-            *_host_routes(host_links, addressing, router),
+            *_host_routes(host_links, addressing, routes, router),
             "protocol ospf v2 lab {",
             "    ecmp no;",
             "    ipv4 { import all; export filter { if source = RTS_STATIC then accept; reject; }; };",
@@ -68,16 +74,21 @@ def bird_configuration(
     )
 
 
-def _host_routes(host_links: list[tuple[LinkPlan, int]], addressing: Addressing, router: str) -> list[str]:
+def _host_routes(
+    host_links: Sequence[tuple[LinkPlan, int]], addressing: Addressing, routes: Routes, router: str
+) -> list[str]:
     """Routes to the hosts, which speak no OSPF; as external routes of type 1 they cost what their links cost."""
     if not host_links:
         return []
-    routes = []
+    lines = []
     for plan, cost in host_links:
         host = plan.far_end_of(router)
+        nearest = routes.next_node(router, host.node) == host.node
+        preference = DIRECT_PREFERENCE if nearest else RESERVE_PREFERENCE
+        attributes = f"preference = {preference}; ospf_metric1 = {cost};"
         identity = addressing.identities[host.node]
-        routes.append(f"    route {identity}/32 via {host.address} {{ ospf_metric1 = {cost}; }};")
-    return ["protocol static {", "    ipv4;", "    check link yes;", *routes, "}"]
+        lines.append(f"    route {identity}/32 via {host.address} {{ {attributes} }};")
+    return ["protocol static {", "    ipv4;", "    check link yes;", *lines, "}"]
 
 
 def _interface(plan: LinkPlan, router: str, cost: int, *, stub: bool) -> str:

@@ -175,6 +175,8 @@ def node_commands(blueprint: Blueprint, node: Node) -> list[str]:
         return [*commands, _route("default", plan, node.name, identity)]
     if blueprint.topology.routing is Routing.STATIC or node.host:
         commands += _static_routes(blueprint, node.name, identity)
+    if blueprint.topology.routing is Routing.OSPF and node.host:
+        commands += _reserve_routes(addressing, node.name, identity)
     return commands
 
 
@@ -190,6 +192,12 @@ def _interface_commands(plan: LinkPlan, node: str, identity: str) -> Iterator[st
 def _route(destination: str, plan: LinkPlan, node: str, identity: str) -> str:
     via = plan.far_end_of(node).address
     return f"route add {destination} via {via} dev {plan.end_of(node).interface} src {identity}"
+
+
+def _reserve_routes(addressing: Addressing, node: str, identity: str) -> Iterator[str]:
+    """What a host with several links falls back to when the link of its best route is down."""
+    for metric, plan in enumerate(addressing.links_of(node), start=1):
+        yield f"{_route('default', plan, node, identity)} metric {metric}"
 
 
 def _static_routes(blueprint: Blueprint, node: str, identity: str) -> Iterator[str]:
@@ -222,9 +230,10 @@ def _start_ospf(blueprint: Blueprint, node: Node) -> None:
     folder = blueprint.directory.node(node.name)
     configuration = folder / "bird.conf"
     log = folder / "bird.log"
-    configuration.write_text(
-        bird_configuration(blueprint.topology, blueprint.addressing, blueprint.weights, node.name, log)
+    text = bird_configuration(
+        blueprint.topology, blueprint.addressing, blueprint.weights, blueprint.routes, node.name, log
     )
+    configuration.write_text(text)
     start_bird(configuration, folder / "bird.ctl", folder / "bird.pid")
 
 

@@ -50,7 +50,8 @@ CREATE DATABASE IF NOT EXISTS {database} CHARACTER SET utf8mb4;
 DELETE FROM mysql.global_priv WHERE User NOT IN ('mariadb.sys', '{user}');
 FLUSH PRIVILEGES;
 CREATE OR REPLACE USER '{user}'@'127.0.0.1' IDENTIFIED BY '{password}';
-GRANT ALL ON {database}.* TO '{user}'@'127.0.0.1';
+CREATE OR REPLACE USER '{user}'@'localhost' IDENTIFIED BY '{password}';
+GRANT ALL ON {database}.* TO '{user}'@'127.0.0.1', '{user}'@'localhost';
 """
 
 
@@ -59,14 +60,16 @@ class PrivateMariaDB:
 
     Args:
         directory: an existing directory for data, socket and log; best an empty one.
+        namespace: a network namespace to live in, and so to end with; it is reached by its Unix socket then.
 
     Raises:
         HostError: on entering, when MariaDB is not installed.
         LabError: on entering, when it does not start; the text holds the end of its log.
     """
 
-    def __init__(self, directory: Path | str) -> None:
+    def __init__(self, directory: Path | str, *, namespace: str | None = None) -> None:
         self.directory = Path(directory).resolve()
+        self._namespace = namespace
         self.port = 0
         self._password = secrets.token_hex(16)
         self._process: subprocess.Popen[bytes] | None = None
@@ -74,16 +77,31 @@ class PrivateMariaDB:
     @property
     def url(self) -> str:
         """For SQLAlchemy, with the password."""
-        return f"mysql+pymysql://{USER}:{self._password}@127.0.0.1:{self.port}/{DATABASE}"
+        access = f"mysql+pymysql://{USER}:{self._password}"
+        if self._namespace is not None:
+            return f"{access}@localhost/{DATABASE}?unix_socket={self._socket}"
+        return f"{access}@127.0.0.1:{self.port}/{DATABASE}"
+
+    @property
+    def _socket(self) -> Path:
+        return self.directory / "mariadb.sock"
 
     def __enter__(self) -> PrivateMariaDB:
-        install, self._server = _program("mariadb-install-db"), _program("mariadbd")
+        self.install()
+        self.start()
+        return self
+
+    def install(self) -> None:
+        """Make options, access and the data directory, unless that is there from an earlier time.
+
+        Raises:
+            HostError: MariaDB is not installed.
+            LabError: it cannot make its data directory.
+        """
         self.port = _free_port()
         self._write_private("options.cnf", self._options())
         self._write_private("access.sql", _ACCESS.format(database=DATABASE, user=USER, password=self._password))
-        self._install(install)
-        self.start()
-        return self
+        self._make_data()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -92,8 +110,9 @@ class PrivateMariaDB:
 
     def start(self) -> None:
         """Start the server on the port it had before, and wait until it answers."""
+        enter = [] if self._namespace is None else ["ip", "netns", "exec", self._namespace]
         self._process = subprocess.Popen(
-            [self._server, *self._arguments(), f"--init-file={self.directory / 'access.sql'}"],
+            [*enter, _program("mariadbd"), *self._arguments(), f"--init-file={self.directory / 'access.sql'}"],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -140,11 +159,16 @@ class PrivateMariaDB:
         path.touch(mode=0o600)
         path.write_text(text)
 
-    def _install(self, install: str) -> None:
+    def _make_data(self) -> None:
         if (self.directory / "data" / "mysql").exists():
             return
         done = subprocess.run(
-            [install, *self._arguments(), "--auth-root-authentication-method=normal", "--skip-test-db"],
+            [
+                _program("mariadb-install-db"),
+                *self._arguments(),
+                "--auth-root-authentication-method=normal",
+                "--skip-test-db",
+            ],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -167,7 +191,7 @@ class PrivateMariaDB:
     def _answers(self) -> bool:
         try:
             pymysql.connect(
-                host="127.0.0.1", port=self.port, user=USER, password=self._password, database=DATABASE
+                unix_socket=str(self._socket), user=USER, password=self._password, database=DATABASE
             ).close()
         except pymysql.err.OperationalError:
             return False

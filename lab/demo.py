@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from lab.addressing import namespace_name
 from lab.build import bring_up
 from lab.database import PrivateMariaDB
 from lab.network import Lab
@@ -83,17 +84,18 @@ def demo(database: str, *, keep: bool) -> None:
 def _build(topology: Topology, database: str) -> Lab:
     points = [node.name for node in topology.nodes if node.point]
     _say(f"building {len(topology.nodes)} namespaces, {len(topology.links)} links; routing by OSPF")
-    server = PrivateMariaDB(lab_directory(NAME).path / "mariadb") if database == "mysql" else None
+    # In a namespace of the lab the server ends with the lab, whoever takes that down.
+    directory = lab_directory(NAME).path / "mariadb"
+    mariadb = PrivateMariaDB(directory, namespace=namespace_name(NAME, SOURCE)) if database == "mysql" else None
     with progress_bar() as progress:
-        lab = bring_up(
-            topology, start_points=False, database=server.socket_url if server else None, progress=progress
-        )
+        url = None if mariadb is None else mariadb.url
+        lab = bring_up(topology, start_points=False, database=url, progress=progress)
     _say(f"links are {lab.state.link_kind}; every router but {', '.join(points)} is a plain one")
-    if server is not None:
+    if mariadb is not None:
         _say("starting a private MariaDB")
-        # Inside a namespace of the lab it ends with the lab, whoever takes that down.
-        server.prepare()
-        server.start(namespace=lab.addressing.namespace(SOURCE))
+        directory.mkdir()
+        mariadb.install()
+        mariadb.start()
     _say(f"starting the measurement points {', '.join(points)}")
     for point in points:
         lab.start_point(point)

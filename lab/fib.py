@@ -11,8 +11,6 @@ from pathlib import Path
 from lab.addressing import Addressing
 from lab.namespaces import inside
 
-LOOPBACK = "lo"
-
 _HOST_MASK = "FFFFFFFF"
 
 

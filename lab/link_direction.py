@@ -66,7 +66,8 @@ class Counters:
     """Lost by `loss_ratio`, by a cut link, or since the far interface was down."""
 
     queue_drops: int = 0
-    """Dropped since the queue in front of a limited rate, or the memory of the direction, was full."""
+    """Dropped since the queue in front of a limited rate, the memory of the direction, or the ring between the
+    kernel and the process was full, or since the frame did not fit there."""
 
 
 class LinkDirection:
@@ -143,7 +144,7 @@ class LinkDirection:
         self.counters.lost += 1
 
     def miss(self, frames: int) -> None:
-        """So many frames never reached `arrive`, since the reader was too slow."""
+        """So many frames never reached `arrive`: they were too long, or the reader was too slow."""
         self.counters.packets += frames
         self.counters.queue_drops += frames
 

@@ -16,8 +16,8 @@ LINKS_WAIT_S = 30.0
 def take_down(name: str) -> bool:
     """Remove a lab's processes, namespaces and directory, as far as they are there.
 
-    What belongs to the lab is found by what it is, not by what was written down before a crash: its processes
-    live in its namespaces, and its namespaces carry its name.
+    Its processes are found by where they live, in its namespaces, so that none is missed which a crash kept from
+    being written down. Without a readable state the namespaces are found by their names.
 
     Returns:
         Whether there was anything to remove.
@@ -37,17 +37,27 @@ def take_down(name: str) -> bool:
 
 
 def namespaces_of(directory: LabDirectory) -> set[str]:
-    """The existing namespaces of a lab, by its name, less those of other labs whose names start alike."""
+    """The existing namespaces of a lab: those of its state or, without one, those of its name.
+
+    Names of other labs may start alike (`net` and `net-2`); what these have recorded is theirs.
+    """
+    existing = namespaces.existing()
+    recorded = _recorded(directory)
+    if recorded is not None:
+        return recorded & existing
     prefix = namespace_name(directory.name, "")
-    candidates = {name for name in namespaces.existing() if name.startswith(prefix)}
-    others = [lab_directory(name) for name in lab_names() if name != directory.name]
-    return candidates - {namespace for other in others for namespace in _recorded(other)}
+    candidates = {name for name in existing if name.startswith(prefix)}
+    others = (lab_directory(name) for name in lab_names() if name != directory.name)
+    return candidates.difference(*(_recorded(other) or _named_by_folders(other) for other in others))
 
 
-def _recorded(directory: LabDirectory) -> set[str]:
+def _recorded(directory: LabDirectory) -> set[str] | None:
     try:
         topology = directory.read().topology
     except InpathError:
-        # Unreadable: take its folders, one per node.
-        return {namespace_name(directory.name, entry.name) for entry in directory.path.iterdir()}
+        return None
     return {namespace_name(directory.name, node.name) for node in topology.nodes}
+
+
+def _named_by_folders(directory: LabDirectory) -> set[str]:
+    return {namespace_name(directory.name, entry.name) for entry in directory.path.iterdir()}

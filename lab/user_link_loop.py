@@ -30,6 +30,7 @@ link that halves the wake-ups, which cost far more than the work. The ring holds
 packets/s."""
 
 TIMER_GRAIN_NS = 1_000
+"""The lead is always on the move; for less than this it is not worth a system call."""
 
 RELEASE_BATCH = 64
 """Frames delivered before arrivals get their turn."""
@@ -166,8 +167,9 @@ class LinkLoop:
             self._rest()
 
     def _on_timer(self) -> None:
-        self._lead.observe(time.monotonic_ns() - self._timer_at_ns)
-        self._timer_at_ns = 0
+        if self._timer_at_ns:
+            self._lead.observe(time.monotonic_ns() - self._timer_at_ns)
+            self._timer_at_ns = 0
 
     def _release(self) -> None:
         """Deliver what is due, or so soon that sleeping would miss it."""
@@ -206,6 +208,7 @@ class LinkLoop:
             if wake_at_ns > nap_until_ns or now_ns >= nap_until_ns:
                 self._set_timer(wake_at_ns)
                 return
+            self._timer_at_ns = 0  # it may expire meanwhile, and then says nothing about lateness
             if wake_at_ns > now_ns:
                 time.sleep((wake_at_ns - now_ns) / 1e9)
                 self._lead.observe(time.monotonic_ns() - wake_at_ns)
@@ -213,7 +216,6 @@ class LinkLoop:
             now_ns = time.monotonic_ns()
 
     def _set_timer(self, at_ns: int) -> None:
-        # The lead is always on the move; for less than a microsecond it is not worth a system call.
         if abs(at_ns - self._timer_at_ns) > TIMER_GRAIN_NS:
             self._timer_at_ns = at_ns
             self._timer.set(at_ns)

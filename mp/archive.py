@@ -36,6 +36,8 @@ class Archive:
         self._recorder: Recorder | None = None
         self._store: ResultStore | None = None
         self._draining: asyncio.Task[None] | None = None
+        self._more = False
+        """Something was kept after the drain that is under way had looked."""
 
     async def open(self) -> None:
         """Open the spool; bring the database's schema up to date in the background.
@@ -72,7 +74,8 @@ class Archive:
         return (f"database away, the result waits in the spool: {state.last_error}",)
 
     def drain_soon(self) -> None:
-        """Begin to bring what waits to the database, unless that is under way."""
+        """Bring what waits to the database; if that is under way, once more after it."""
+        self._more = True
         if self._draining is None or self._draining.done():
             self._draining = asyncio.create_task(self._drain(), name="drain spool")
 
@@ -91,9 +94,10 @@ class Archive:
         return self._recorder
 
     async def _drain(self) -> None:
+        loop = asyncio.get_running_loop()
         try:
-            await asyncio.get_running_loop().run_in_executor(
-                self._storing, self._opened().drain, clock.monotonic_ns()
-            )
+            while self._more:
+                self._more = False
+                await loop.run_in_executor(self._storing, self._opened().drain, clock.monotonic_ns())
         except StoreError as error:
             logger.error("%s", error)

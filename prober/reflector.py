@@ -127,20 +127,18 @@ class Reflector:
         arrival = _count(session, segment, packet, received_at_ns)
         if arrival is Arrival.DUPLICATE and told:
             return None
-        segment.events[Event.SENT] += 1
-        sequence = session.tracker.unwrap(packet.sequence)
-        reflection = _Reflection(sequence, session.next_number, received_at_ns, now_ns, user_stamped)
+        reflection = _Reflection(
+            session.tracker.unwrap(packet.sequence), session.next_number, received_at_ns, now_ns, user_stamped
+        )
         session.next_number = (reflection.number + 1) % SEQUENCE_MODULUS
         session.previous = reflection
         if told:
             _take_told(session, segment, told, received_at_ns)
         if arrival in (Arrival.NEW, Arrival.RESTARTED):
-            if told:
-                _remember(session, segment, reflection)
-            else:
-                _forward_sample(segment, reflection, packet.error.unix_ns(packet.timestamp, received_at_ns))
+            _take_arrival(session, segment, reflection, packet)
+        segment.events[Event.SENT] += 1
         # Without a follow-up, the time written into the reply is all that its reader has.
-        coarse = user_stamped or segment.user_stamped or not previous.transmitted
+        coarse = user_stamped or segment.user_stamped or told is None or not previous.transmitted
         reply = ReflectorPacket(
             sequence=reflection.number,
             timestamp=ntp_from_unix_ns(now_ns),
@@ -216,7 +214,12 @@ def _count(session: _Session, segment: Segment, packet: SenderPacket, at_ns: int
     return arrival
 
 
-def _remember(session: _Session, segment: Segment, reflection: _Reflection) -> None:
+def _take_arrival(session: _Session, segment: Segment, reflection: _Reflection, packet: SenderPacket) -> None:
+    """Take the forward delay by T1 in the packet, or remember the probe until its true T1 is told."""
+    if packet.sender_follow_up() is None:
+        at_ns = packet.error.unix_ns(packet.timestamp, reflection.received_at_ns)
+        _forward_sample(segment, reflection, at_ns)
+        return
     reflection.sent_at_ns = session.early_follow_ups.pop(reflection.sequence, None)
     if reflection.sent_at_ns is not None:
         _forward_sample(segment, reflection, reflection.sent_at_ns)

@@ -12,7 +12,7 @@ import errno
 import socket
 import struct
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Generic, TypeVar
@@ -37,7 +37,7 @@ _ANCILLARY_BYTES = 256
 _MAX_DATAGRAM_BYTES = 2048
 _OLDEST_STAMP_NS = 10 * NS_PER_S
 _EARLIEST_STAMP_NS = NS_PER_MS
-"""How far a stamp may lie on the wrong side of the process's own time."""
+"""How far a receive stamp may lie after the reading: the clock is slewed."""
 _MAX_AWAITED = 1024
 _MAX_WAITING = 1024
 """More than the default receive buffer holds."""
@@ -85,6 +85,7 @@ class StampedSocket(Generic[_T]):
         self._now_ns = now_ns
         self._next_key = 0
         self._awaited: dict[int, tuple[_T, int]] = {}
+        self._departed: list[tuple[_T, int]] = []
         self.troubles: Counter[Trouble] = Counter()
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         try:
@@ -143,16 +144,11 @@ class StampedSocket(Generic[_T]):
         received_at_ns, user_stamped = self._checked(stamp_ns)
         return Datagram(data, source[0], source[1], ttl, received_at_ns, user_stamped)
 
-    def stamps(self) -> Iterator[tuple[_T, int]]:
+    def stamps(self) -> list[tuple[_T, int]]:
         """Drain the error queue: (tag, time at which the datagram left)."""
-        while True:
-            try:
-                _, ancillary, _, _ = self._socket.recvmsg(0, _ANCILLARY_BYTES, _MSG_ERRQUEUE)
-            except OSError:
-                return
-            left = self._departure(ancillary)
-            if left:
-                yield left
+        self._drain()
+        departed, self._departed = self._departed, []
+        return departed
 
     def discard(self) -> None:
         """Drop what waits to be read: it may have come before the stamping began (see `UdpProber.start`)."""
@@ -170,6 +166,16 @@ class StampedSocket(Generic[_T]):
             return now_ns, True
         return stamp_ns, False
 
+    def _drain(self) -> None:
+        while True:
+            try:
+                _, ancillary, _, _ = self._socket.recvmsg(0, _ANCILLARY_BYTES, _MSG_ERRQUEUE)
+            except OSError:  # empty
+                return
+            left = self._departure(ancillary)
+            if left:
+                self._departed.append(left)
+
     def _departure(self, ancillary: list[tuple[int, int, bytes]]) -> tuple[_T, int] | None:
         stamp_ns = key = None
         for level, kind, value in ancillary:
@@ -183,13 +189,14 @@ class StampedSocket(Generic[_T]):
             self.troubles[Trouble.TRANSMIT_STAMP_UNKNOWN] += 1
             return None
         tag, written_at_ns = awaited
-        if not -_EARLIEST_STAMP_NS <= stamp_ns - written_at_ns <= _OLDEST_STAMP_NS:
+        if not 0 <= stamp_ns - written_at_ns <= _OLDEST_STAMP_NS:
             self.troubles[Trouble.TRANSMIT_STAMP_ABSURD] += 1
             return None
         return tag, stamp_ns
 
     def _restart_keys(self) -> None:
         """Set the kernel's counter to 0: some failed sends advance it and some do not."""
+        self._drain()
         self._socket.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPING, _STAMPING & ~_OPT_ID)
         self._socket.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPING, _STAMPING)
         self._awaited.clear()

@@ -195,8 +195,8 @@ class _Fates:
 class LossWindow:
     """Packets that arrived and packets that did not.
 
-    A loss is known one threshold after it happened. So that arrivals are not ahead of losses, those of the last
-    threshold are left out of the statistics: both sides of the ratio cover the same packets.
+    A loss is known one threshold after the packet behind it came. So that arrivals are not ahead of losses, those
+    of the last threshold before the newest one are left out: both sides of the ratio cover the same packets.
     """
 
     def __init__(self) -> None:
@@ -206,8 +206,9 @@ class LossWindow:
     def received(self, at_ns: int) -> None:
         """Count the first copy of a packet."""
         self._ring.at(at_ns).received += 1
-        self._unsettled_ns.append(at_ns)
-        self._settle(at_ns)
+        self._unsettled_ns.append(at_ns)  # never empty below, as this one is of the last threshold
+        while not 0 <= at_ns - self._unsettled_ns[0] < LOSS_THRESHOLD_NS:
+            self._unsettled_ns.popleft()
 
     def duplicate(self, at_ns: int) -> None:
         """Count a further copy (RFC 5560)."""
@@ -233,7 +234,6 @@ class LossWindow:
         Args:
             unanswered: packets of the window that count as lost although their fate is not proven.
         """
-        self._settle(now_ns)
         received = lost = 0
         for bucket in self._ring.within(now_ns, window_s):
             received += bucket.received
@@ -242,7 +242,3 @@ class LossWindow:
         if sent < MINIMUM_SAMPLES:
             return None
         return LossStatistics(sent=sent, lost=lost + unanswered, threshold_ms=LOSS_THRESHOLD_MS)
-
-    def _settle(self, now_ns: int) -> None:
-        while self._unsettled_ns and not 0 <= now_ns - self._unsettled_ns[0] < LOSS_THRESHOLD_NS:
-            self._unsettled_ns.popleft()

@@ -48,7 +48,7 @@ class RecorderState:
 
 
 class Recorder:
-    """Takes results and brings them to the store. For one thread at a time.
+    """Takes results and brings them to the store; `drain` is for one thread at a time.
 
     Args:
         store: where results go.
@@ -71,16 +71,6 @@ class Recorder:
             refused=self._spool.refused,
             last_error=self._last_error,
         )
-
-    def record(self, result: PathResult) -> None:
-        """Make `result` durable; it is in the database as well when that is up and nothing waits.
-
-        Raises:
-            StoreError: the spool refuses, so the result is not durable.
-        """
-        self._spool.put(result.to_json(), result.id)
-        if not self._failures:
-            self._replay()
 
     def keep(self, result: PathResult) -> None:
         """Make `result` durable in the spool; `drain` brings it to the database. Any thread may call.

@@ -170,7 +170,7 @@ def test_down_clears_one_lab_and_all_clears_every(
     [
         (
             'name = "x"\n[nodes.a]\npiont = true',
-            "[nodes.a]: piont: got 'piont', expected a known key; did you mean",
+            "[nodes.a]: piont: got 'piont', expected a known key; did",
         ),
         ("<graphml/>", "got '<graphml>', expected <graphml> with a <graph>"),
         ("\ufeff<html/>", "got '<html>'"),

@@ -17,6 +17,7 @@ from lab import namespaces
 from lab.build import bring_up
 from lab.links import user_link_processes
 from lab.network import Lab, describe, describe_labs, find_lab
+from lab.points import point_pid
 from lab.processes import kill_processes
 from lab.state import lab_directory, lab_names
 from lab.teardown import take_down
@@ -52,8 +53,10 @@ def ring(name: str) -> Topology:
                 {"a": "a", "b": "b", "delay_ms": 1},
                 {"a": "b", "b": "c", "delay_ms": 1},
                 {"a": "c", "b": "d", "delay_ms": 3},
-                {"a": "d", "b": "a", "delay_ms": 3},
+                {"a": "d", "b": "a", "delay_ms": 3, "cost": 15},
                 {"a": "c", "b": "h"},
+                # d has a link of its own to the host, but is nearer to it by way of c.
+                {"a": "d", "b": "h", "cost": 100, "delay_ms": 50},
             ],
         }
     )
@@ -146,7 +149,6 @@ def test_a_link_that_is_down_breaks_a_static_route_until_it_is_up_again(small_la
     try:
         truth = small_lab.truth("h", "r2")
         assert (truth.loss_ratio, truth.delay_ms, truth.rtt_ms) == (1, None, None)
-        assert truth.path[-1] != "r2"
         assert ping_rtt_ms(small_lab, "h", "r2", count=2) is None
     finally:
         small_lab.set_link("r1", "r2", {"up": True})
@@ -206,6 +208,28 @@ def test_namespaces_without_a_directory_are_cleared_away_too(lab_name: Callable[
     assert traces_of(name) == []
 
 
+def test_a_point_runs_in_its_namespace_and_can_be_killed_stopped_and_started_again(
+    lab_name: Callable[[], str],
+) -> None:
+    lab = bring_up(chain(lab_name()))
+    inside = [lab.addressing.namespace("r1")]
+
+    def pid() -> int | None:
+        return point_pid(lab.directory, lab.addressing, "r1")
+
+    first = pid()
+    assert first in namespaces.processes_inside(inside)
+    with pytest.raises(LabError, match="runs already"):
+        lab.start_point("r1")
+    lab.kill_point("r1")
+    assert pid() is None
+    assert namespaces.processes_inside(inside) == set()
+    lab.start_point("r1")
+    assert pid() not in (None, first)
+    lab.stop_point("r1")
+    assert namespaces.processes_inside(inside) == set()
+
+
 def test_a_point_that_cannot_start_leaves_nothing_and_its_reason_is_told(lab_name: Callable[[], str]) -> None:
     name = lab_name()
     with pytest.raises(LabError, match="the point on r1 does not start: .*"):
@@ -236,12 +260,14 @@ def test_an_interrupted_start_leaves_nothing(
 def test_ospf_leads_around_a_link_that_is_down(lab_name: Callable[[], str]) -> None:
     lab = bring_up(ring(lab_name()), start_points=False)
     assert lab.truth("a", "h").path == ("a", "b", "c", "h")
+    assert lab.truth("d", "h").path == ("d", "c", "h")
     assert ping_rtt_ms(lab, "a", "h") == pytest.approx(4, abs=2)
     lab.set_link("b", "c", {"up": False})
     assert path_in_time(lab, "a", "h", ("a", "d", "c", "h"))
     assert lab.truth("a", "h").rtt_ms == 12
     assert ping_rtt_ms(lab, "a", "h") == pytest.approx(12, abs=3)
-    assert path_in_time(lab, "b", "c", ("b", "a", "d", "c"))
+    lab.set_link("c", "h", {"up": False})
+    assert path_in_time(lab, "a", "h", ("a", "d", "h"))
 
 
 def path_in_time(lab: Lab, source: str, destination: str, path: tuple[str, ...]) -> bool:

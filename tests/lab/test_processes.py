@@ -18,9 +18,12 @@ from lab.processes import (
 )
 from schemas.errors import HostError
 
-STUBBORN = (
-    "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(60)"
-)
+STUBBORN = """
+import signal, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+print("deaf", flush=True)
+time.sleep(60)
+"""
 
 
 def test_a_process_is_started_in_a_session_of_its_own_and_speaks_to_its_log(tmp_path: Path) -> None:

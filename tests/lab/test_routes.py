@@ -1,4 +1,5 @@
 import time
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given, settings
@@ -19,6 +20,8 @@ from lab.topology import Link, Node, Routing, Topology
 from schemas.errors import UsageError
 
 PERFECT = Impairment()
+
+Weigh = Callable[[Topology], tuple[int, ...]]
 
 
 def network(costs: dict[tuple[str, str], int], *, hosts: str = "", points: str = "") -> Topology:
@@ -54,7 +57,7 @@ def cost_of(topology: Topology, path: tuple[str, ...]) -> int:
 
 
 @given(networks(), st.sampled_from([exact_weights, ospf_weights]))
-def test_every_part_of_a_route_is_the_route_between_its_ends(topology, weigh) -> None:  # type: ignore[no-untyped-def]
+def test_every_part_of_a_route_is_the_route_between_its_ends(topology: Topology, weigh: Weigh) -> None:
     routes = routes_of(topology, weigh(topology))
     hosts = {node.name for node in topology.nodes if node.host}
     for path in all_paths(topology, routes):
@@ -65,7 +68,7 @@ def test_every_part_of_a_route_is_the_route_between_its_ends(topology, weigh) ->
 
 
 @given(networks(), st.sampled_from([exact_weights, ospf_weights]))
-def test_the_route_back_is_the_route_forth_reversed(topology, weigh) -> None:  # type: ignore[no-untyped-def]
+def test_the_route_back_is_the_route_forth_reversed(topology: Topology, weigh: Weigh) -> None:
     routes = routes_of(topology, weigh(topology))
     for path in all_paths(topology, routes):
         assert routes.path(path[-1], path[0]) == path[::-1]

@@ -108,7 +108,7 @@ LINK = '[[links]]\na = "left"\nb = "right"\n'
         (HEAD + LINK + "cost = 0", "[[links]] 1: cost: got 0"),
         (
             HEAD + LINK + "delay = 5",
-            "[[links]] 1: delay: got 'delay', expected a known key; did you mean delay_ms",
+            "[[links]] 1: delay: got 'delay', expected a known key; did you mean",
         ),
         (HEAD + LINK + "loss_ratio = 2", "[[links]] 1: loss_ratio: got 2"),
         (HEAD + LINK + "a_to_b = { loss_ratio = 2 }", "[[links]] 1: a_to_b: loss_ratio: got 2"),

@@ -6,6 +6,7 @@ import heapq
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
 
 from prober.clock_state import ClockState
@@ -104,7 +105,7 @@ class SimulatedLink:
             if not copy:
                 direction.delays_ns.append(delay_ns)
             arrival_ns = left_ns + delay_ns
-            self._later(arrival_ns, lambda at_ns=arrival_ns: deliver(at_ns + self.ahead_ns[receiver]))
+            self._later(arrival_ns, partial(deliver, arrival_ns + self.ahead_ns[receiver]))
 
     def _send_probe(self, sender: str, probe: Probe) -> None:
         point = self.points[sender]

@@ -15,6 +15,8 @@ from schemas.result import PathResult
 from tests.receiver.paths import REQUEST_ID, result, unanswered, usual
 
 SECOND_NS = 1_000_000_000
+LONG_AGO_NS = -3600 * SECOND_NS
+"""A failure so long ago holds nothing back."""
 
 
 def numbered(number: int) -> PathResult:
@@ -43,9 +45,14 @@ class Point:
         self.spool = Spool(spool_path)
         self.recorder = Recorder(self.store, self.spool)
 
+    def record(self, result: PathResult) -> None:
+        """Keep a result, and bring it to the database at once if that is believed up."""
+        self.recorder.keep(result)
+        if self.recorder.state.database is DatabaseState.UP:
+            self.recorder.drain(LONG_AGO_NS)
+
     def close(self) -> None:
-        self.store.close()
-        self.spool.close()
+        self.recorder.close()
 
 
 @pytest.fixture
@@ -64,8 +71,8 @@ def away(tmp_path: Path) -> Iterator[Point]:
 
 
 def test_a_result_is_in_the_database_when_record_returns(point: Point) -> None:
-    point.recorder.record(unanswered())
-    point.recorder.record(result((usual(0),)))
+    point.record(unanswered())
+    point.record(result((usual(0),)))
     assert point.store.get(REQUEST_ID) == result((usual(0),))
     state = point.recorder.state
     assert (state.database, state.spool_depth, state.last_error) == (DatabaseState.UP, 0, None)
@@ -73,7 +80,7 @@ def test_a_result_is_in_the_database_when_record_returns(point: Point) -> None:
 
 def test_a_result_waits_in_the_spool_while_the_database_is_away(away: Point) -> None:
     for number in range(3):
-        away.recorder.record(numbered(number))
+        away.record(numbered(number))
     state = away.recorder.state
     assert (state.database, state.spool_depth) == (DatabaseState.AWAY, 3)
     assert state.last_error is not None and state.last_error.endswith("unable to open database file")
@@ -81,7 +88,7 @@ def test_a_result_waits_in_the_spool_while_the_database_is_away(away: Point) -> 
 
 def test_what_waits_is_replayed_when_the_database_is_back(away: Point, tmp_path: Path) -> None:
     for number in range(BATCH + 5):
-        away.recorder.record(numbered(number))
+        away.record(numbered(number))
     (tmp_path / "later").mkdir()
     assert away.recorder.drain(0) == BATCH
     assert away.recorder.drain(0) == 5
@@ -94,7 +101,7 @@ def test_what_waits_is_replayed_when_the_database_is_back(away: Point, tmp_path:
 def test_attempts_become_rare_while_the_database_stays_away_and_end_with_its_return(
     away: Point, tmp_path: Path
 ) -> None:
-    away.recorder.record(numbered(1))
+    away.record(numbered(1))
     attempts_s = []
     for now_s in range(200):
         before = away.store.attempts
@@ -104,13 +111,13 @@ def test_attempts_become_rare_while_the_database_stays_away_and_end_with_its_ret
     (tmp_path / "later").mkdir()
     assert away.recorder.drain(241 * SECOND_NS) == 0
     assert away.recorder.drain(242 * SECOND_NS) == 1
-    away.recorder.record(numbered(2))
+    away.record(numbered(2))
     assert ids(away.store) == {1, 2}
 
 
 def test_results_stay_in_order_so_that_an_answer_follows_its_request(away: Point, tmp_path: Path) -> None:
-    away.recorder.record(unanswered())
-    away.recorder.record(result((usual(0), usual(1))))
+    away.record(unanswered())
+    away.record(result((usual(0), usual(1))))
     (tmp_path / "later").mkdir()
     away.recorder.drain(0)
     assert list(away.store.latest(9)) == [result((usual(0), usual(1)))]
@@ -142,7 +149,7 @@ def test_what_no_database_takes_does_not_hold_up_the_rest(point: Point) -> None:
 def test_a_spool_that_refuses_is_an_error_of_record(point: Point) -> None:
     point.spool.close()
     with pytest.raises(StoreError, match="^spool "):
-        point.recorder.record(numbered(1))
+        point.record(numbered(1))
 
 
 @pytest.mark.database
@@ -151,13 +158,13 @@ def test_a_killed_server_costs_no_result_and_gives_none_twice(mariadb: PrivateMa
     numbers = [7_000_000 + number for number in range(30)]
     try:
         for number in numbers[:10]:
-            point.recorder.record(numbered(number))
+            point.record(numbered(number))
         mariadb.kill()
         with pytest.raises(StoreError) as caught:
             point.store.get(REQUEST_ID)
         assert "\n" not in str(caught.value) and "***" in str(caught.value)
         for number in numbers[10:]:
-            point.recorder.record(numbered(number))
+            point.record(numbered(number))
         assert (point.recorder.state.database, point.spool.depth) == (DatabaseState.AWAY, 20)
         assert point.recorder.drain(0) == 0
         mariadb.start()

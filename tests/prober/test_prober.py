@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from prober.clock_state import ClockState
+from prober.packet import SenderPacket
+from prober.prober import MAX_SEGMENTS, UNWANTED_NS, Prober
+from prober.reflector import Source
+from prober.segment import Event, Role, SegmentState
+from prober.timestamp import ErrorEstimate, ntp_from_unix_ns
+from schemas.errors import ProbeError, UsageError
+from tests.prober.simulated import HIGHER, LOWER, Direction, SimulatedLink
+
+S = 1_000_000_000
+START_NS = 1_700_000_000 * S
+CLOCK = ClockState(synchronized=True, error_ms=1)
+
+
+def prober(address: str = "10.0.0.9") -> Prober:
+    return Prober(address, random_source=random.Random(1), clock=CLOCK)
+
+
+def run(point: Prober, from_ns: int, to_ns: int) -> list[str]:
+    """The peers probed meanwhile."""
+    probed = []
+    while (wakeup_ns := point.next_wakeup_ns()) is not None and wakeup_ns <= to_ns:
+        from_ns = max(from_ns, wakeup_ns)
+        probed += [probe.peer for probe in point.due(from_ns)]
+    return probed
+
+
+def hear(point: Prober, address: str, now_ns: int, sequence: int = 0) -> None:
+    data = SenderPacket(sequence, ntp_from_unix_ns(now_ns), ErrorEstimate.from_int(0x8F84)).to_bytes()
+    point.probe_received(data, Source(address, 5000), ttl=255, received_at_ns=now_ns, now_ns=now_ns)
+
+
+def test_nothing_is_due_without_neighbors() -> None:
+    point = prober()
+    assert point.next_wakeup_ns() is None
+    assert point.due(START_NS) == []
+    assert point.segments(START_NS) == ()
+
+
+@pytest.mark.parametrize("peer", ["", "host", "10.0.0", "::1", "10.0.0.9"])
+def test_a_peer_must_be_the_address_of_another_point(peer: str) -> None:
+    with pytest.raises(UsageError, match="peer"):
+        prober().want(peer, START_NS)
+
+
+def test_the_rate_must_be_one_that_the_windows_can_hold() -> None:
+    for rate_per_s in (0.0, -1.0, 101.0):
+        with pytest.raises(UsageError, match="rate_per_s"):
+            Prober("10.0.0.9", random_source=random.Random(1), clock=CLOCK, rate_per_s=rate_per_s)
+
+
+def test_a_configured_peer_with_a_lower_address_is_given_three_seconds_to_begin() -> None:
+    point = prober()
+    point.want("10.0.0.2", START_NS, configured=True)
+    point.want("10.0.0.10", START_NS, configured=True)
+    assert set(run(point, START_NS, START_NS + 2 * S)) == {"10.0.0.10"}
+    assert set(run(point, START_NS + 2 * S, START_NS + 6 * S)) == {"10.0.0.2", "10.0.0.10"}
+
+
+def test_a_learned_peer_is_probed_at_once_whatever_its_address() -> None:
+    point = prober()
+    point.want("10.0.0.2", START_NS)
+    assert run(point, START_NS, START_NS + 2 * S)
+
+
+def test_a_peer_that_probes_us_is_not_probed_until_it_stops() -> None:
+    point = prober()
+    hear(point, "10.0.0.2", START_NS)
+    point.want("10.0.0.2", START_NS + S)
+    assert run(point, START_NS, START_NS + 5 * S - 1) == []
+    assert run(point, START_NS + 5 * S, START_NS + 7 * S)
+
+
+def test_the_higher_of_two_senders_stops_when_it_hears_the_lower_one_and_not_the_other_way_round() -> None:
+    point = prober()
+    for peer in ("10.0.0.2", "10.0.0.10"):
+        point.want(peer, START_NS)
+    run(point, START_NS, START_NS + S)
+    for peer in ("10.0.0.2", "10.0.0.10"):
+        hear(point, peer, START_NS + S)
+    roles = {snapshot.peer: snapshot.role for snapshot in point.segments(START_NS + S)}
+    assert roles == {"10.0.0.2": Role.REFLECTOR, "10.0.0.10": Role.SENDER}
+
+
+def test_a_learned_peer_is_forgotten_when_nobody_wants_it_and_a_configured_one_never() -> None:
+    point = prober()
+    point.want("10.0.0.10", START_NS)
+    point.want("10.0.0.11", START_NS, configured=True)
+    run(point, START_NS, START_NS + S)
+    late_ns = START_NS + UNWANTED_NS + S
+    point.due(late_ns)
+    assert [snapshot.peer for snapshot in point.segments(late_ns)] == ["10.0.0.11"]
+
+
+def test_an_unwanted_peer_that_still_probes_us_is_only_reflected() -> None:
+    point = prober()
+    point.want("10.0.0.10", START_NS)
+    run(point, START_NS, START_NS + S)
+    late_ns = START_NS + UNWANTED_NS + S
+    hear(point, "10.0.0.10", late_ns - 1)
+    point.due(late_ns)
+    assert [snapshot.role for snapshot in point.segments(late_ns)] == [Role.IDLE]
+    hear(point, "10.0.0.10", late_ns, 1)
+    assert [snapshot.role for snapshot in point.segments(late_ns)] == [Role.REFLECTOR]
+
+
+def test_segments_are_bounded_and_the_learned_one_of_least_use_gives_way() -> None:
+    point = prober()
+    point.want("10.9.0.0", START_NS, configured=True)
+    for number in range(1, MAX_SEGMENTS + 1):
+        point.want(f"10.9.{number // 256}.{number % 256}", START_NS + number)
+    peers = {snapshot.peer for snapshot in point.segments(START_NS)}
+    assert len(peers) == MAX_SEGMENTS
+    assert "10.9.0.0" in peers
+    assert "10.9.0.1" not in peers
+
+
+def test_strangers_that_probe_us_drive_no_wanted_peer_out() -> None:
+    point = prober()
+    point.want("10.8.0.1", START_NS)
+    for number in range(MAX_SEGMENTS + 5):
+        hear(point, f"10.9.{number // 256}.{number % 256}", START_NS + S + number)
+    peers = {snapshot.peer for snapshot in point.segments(START_NS)}
+    assert len(peers) == MAX_SEGMENTS
+    assert "10.8.0.1" in peers
+
+
+def test_a_full_table_of_configured_peers_ignores_a_further_wish() -> None:
+    point = prober()
+    for number in range(MAX_SEGMENTS):
+        point.want(f"10.9.0.{number}", START_NS, configured=True)
+    point.want("10.10.0.1", START_NS)
+    assert point.segment("10.10.0.1") is None
+
+
+def test_malformed_packets_are_refused_and_counted_at_their_neighbor() -> None:
+    point = prober()
+    point.want("10.0.0.10", START_NS)
+    run(point, START_NS, START_NS + S)
+    with pytest.raises(ProbeError):
+        point.probe_received(b"?", Source("10.0.0.10", 1), ttl=1, received_at_ns=START_NS, now_ns=START_NS)
+    with pytest.raises(ProbeError):
+        point.reply_received(b"?", "10.0.0.10", ttl=1, received_at_ns=START_NS)
+    with pytest.raises(ProbeError, match="not probed"):
+        point.reply_received(b"?", "10.0.0.77", ttl=1, received_at_ns=START_NS)
+    segment = point.segment("10.0.0.10")
+    assert segment and segment.events[Event.MALFORMED] == 2
+
+
+def test_a_packet_with_our_own_address_makes_no_neighbor() -> None:
+    point = prober()
+    hear(point, "10.0.0.9", START_NS)
+    assert point.segments(START_NS) == ()
+
+
+def test_a_snapshot_tells_all_of_a_segment() -> None:
+    link = SimulatedLink(Direction(), Direction())
+    link.points[LOWER].want(HIGHER, link.now_ns)
+    link.run(20)
+    (snapshot,) = link.points[HIGHER].segments(link.now_ns)
+    assert (snapshot.peer, snapshot.role, snapshot.state) == (LOWER, Role.REFLECTOR, SegmentState.MEASURED)
+    assert list(snapshot.statistics) == ["delay", "loss", "jitter", "rtt"]
+    assert list(snapshot.recent) == ["delay", "loss", "jitter", "rtt"]
+    assert list(snapshot.outbound) == ["delay", "jitter", "rtt"]  # only the sender can tell the loss
+    assert snapshot.newest_sample_at_ns and link.now_ns - snapshot.newest_sample_at_ns < 2 * S
+    assert snapshot.hops == 1
+    assert snapshot.counters["sent"] == snapshot.counters["received"] > 100
+    assert set(snapshot.counters) == {event.value for event in Event}

@@ -1,0 +1,187 @@
+from __future__ import annotations
+
+import asyncio
+import random
+import socket
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import pytest
+
+from prober.clock_state import ClockState
+from prober.packet import ReflectorPacket, SenderPacket
+from prober.prober import Prober
+from prober.segment import Role, SegmentSnapshot
+from prober.stamped_socket import StampedSocket
+from prober.timestamp import ErrorEstimate, ntp_from_unix_ns
+from prober.udp import UdpProber
+from schemas.errors import HostError
+from schemas.metrics import DelayStatistics, LossStatistics, RoundTripStatistics
+from tests.namespaces import Namespace, Namespaces, in_namespace
+
+CLOCK = ClockState(synchronized=True, error_ms=0.01)
+PORT = 862
+
+
+def udp_prober(address: str, *, rate_per_s: float = 50, port: int = PORT) -> UdpProber:
+    prober = Prober(address, random_source=random.Random(address), clock=CLOCK, rate_per_s=rate_per_s)
+    return UdpProber(prober, port=port, now_ns=time.time_ns)
+
+
+@asynccontextmanager
+async def running(points: Sequence[tuple[Namespace, UdpProber]]) -> AsyncIterator[None]:
+    try:
+        for namespace, point in points:
+            with in_namespace(namespace.name):
+                point.open()
+        for _, point in points:
+            await point.start()
+        yield
+    finally:
+        for _, point in points:
+            await point.close()
+
+
+def linked(namespaces: Namespaces) -> tuple[Namespace, Namespace]:
+    left, right = namespaces.chain("left", "right")
+    return left, right
+
+
+def assert_measured(snapshot: SegmentSnapshot) -> None:
+    for delay in (snapshot.statistics["delay"], snapshot.outbound["delay"]):
+        assert isinstance(delay, DelayStatistics)
+        assert 0 < delay.mean_ms < 1
+    round_trip, loss = snapshot.statistics["rtt"], snapshot.statistics["loss"]
+    assert isinstance(round_trip, RoundTripStatistics) and isinstance(loss, LossStatistics)
+    for delay in (snapshot.statistics["delay"], snapshot.outbound["delay"]):
+        assert isinstance(delay, DelayStatistics)
+        assert round_trip.mean_ms >= delay.mean_ms
+    assert loss.lost == 0
+    assert snapshot.hops == 0
+    assert snapshot.counters["user-stamp"] == snapshot.counters["malformed"] == snapshot.counters["absurd"] == 0
+
+
+@pytest.mark.netns
+def test_two_points_measure_a_real_link_with_the_kernels_times(namespaces: Namespaces) -> None:
+    left, right = linked(namespaces)
+    a, b = (udp_prober(side.addresses[0]) for side in (left, right))
+
+    async def measure() -> None:
+        async with running([(left, a), (right, b)]):
+            a.want(b.prober.address)
+            b.want(a.prober.address)
+            await asyncio.sleep(4)
+            (of_a,), (of_b,) = a.snapshots(), b.snapshots()
+            assert {of_a.role, of_b.role} == {Role.SENDER, Role.REFLECTOR}
+            assert_measured(of_a)
+            assert_measured(of_b)
+            assert a.counters() == b.counters() == {}
+
+    asyncio.run(measure())
+
+
+@pytest.mark.netns
+def test_the_routers_own_egress_queue_is_part_of_the_delay(namespaces: Namespaces) -> None:
+    left, right = linked(namespaces)
+    device = left.interfaces[0]
+    left.run(*f"tc qdisc add dev {device} root tbf rate 2mbit burst 2000 limit 100000".split())
+
+    async def measure() -> None:
+        a, b = (udp_prober(side.addresses[0]) for side in (left, right))
+        with in_namespace(left.name):
+            load = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        async with running([(left, a), (right, b)]):
+            a.want(b.prober.address)
+            for _ in range(40):
+                for _ in range(10):
+                    load.sendto(bytes(1200), (b.prober.address, 9))
+                await asyncio.sleep(0.05)
+            (snapshot,) = a.snapshots()
+            delay, back = snapshot.outbound["delay"], snapshot.statistics["delay"]
+            assert isinstance(delay, DelayStatistics) and isinstance(back, DelayStatistics)
+            # Ten packets of 1242 octets at 2 Mbit/s take 50 ms to leave.
+            assert 10 < delay.mean_ms < 100
+            assert back.mean_ms < 1
+        load.close()
+
+    asyncio.run(measure())
+
+
+@pytest.mark.netns
+def test_unreachable_peers_and_refusals_raise_nothing_and_spoil_no_stamp(namespaces: Namespaces) -> None:
+    left, right = linked(namespaces)
+    left.run("iptables", "-A", "OUTPUT", "-d", "10.9.0.77", "-j", "DROP")
+    a, b = (udp_prober(side.addresses[0]) for side in (left, right))
+
+    async def measure() -> None:
+        async with running([(left, a), (right, b)]):
+            for peer in (b.prober.address, "203.0.113.1", "10.9.0.77"):
+                a.want(peer)
+            await asyncio.sleep(3)
+            snapshots = {snapshot.peer: snapshot for snapshot in a.snapshots()}
+            assert a.counters()["send-failed"] > 20
+            assert not snapshots["203.0.113.1"].statistics
+            assert_measured(snapshots[b.prober.address])
+            await b.close()  # from now on the kernel answers with ICMP
+            await asyncio.sleep(0.3)
+            assert a.snapshots()
+
+    asyncio.run(measure())
+
+
+def test_a_port_in_use_is_told_in_one_line() -> None:
+    async def start_twice() -> None:
+        first, second = udp_prober("127.0.0.1", port=18_620), udp_prober("127.0.0.1", port=18_620)
+        first.open()
+        try:
+            with pytest.raises(HostError, match=r"127\.0\.0\.1 port 18620: the port is in use"):
+                await second.start()
+        finally:
+            await first.close()
+
+    asyncio.run(start_twice())
+
+
+def test_an_address_of_another_machine_is_told_in_one_line() -> None:
+    with pytest.raises(HostError, match="not one of this machine"):
+        StampedSocket("203.0.113.1", 0, now_ns=time.time_ns)
+
+
+def test_any_udp_sender_is_answered_and_rubbish_is_counted_and_not_answered() -> None:
+    async def talk() -> None:
+        point = udp_prober("127.0.0.1", port=18_621)
+        await point.start()
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            sender.bind(("127.0.0.2", 0))
+            sender.setblocking(False)
+            sent_ns = time.time_ns()
+            packet = SenderPacket(5, ntp_from_unix_ns(sent_ns), ErrorEstimate.from_int(0x8F84))
+            for data in (b"rubbish", packet.to_bytes()[:12] + bytes(32), packet.to_bytes()):
+                sender.sendto(data, ("127.0.0.1", 18_621))
+            async with asyncio.timeout(5):
+                reply = ReflectorPacket.from_bytes(await asyncio.get_running_loop().sock_recv(sender, 2048))
+        assert (reply.sequence, reply.sender_sequence, reply.sender_ttl) == (0, 5, 64)
+        assert point.counters() == {
+            "a probe is shorter than 14 octets": 1,
+            "the multiplier of the error estimate is 0": 1,
+        }
+        await point.close()
+        await point.close()
+
+    asyncio.run(talk())
+
+
+def test_a_stamp_is_matched_to_its_datagram_after_failed_sends() -> None:
+    stamped: StampedSocket[str] = StampedSocket("127.0.0.1", 0, now_ns=time.time_ns)
+    try:
+        for turn in range(3):
+            assert stamped.send(b"x", "127.0.0.1", stamped.port, f"first {turn}")
+            assert not stamped.send(b"x", "255.255.255.255", 9, "no broadcast")
+            before_ns = time.time_ns()
+            assert stamped.send(b"x", "127.0.0.1", stamped.port, f"second {turn}")
+            departures = dict(stamped.stamps())
+            assert before_ns <= departures[f"second {turn}"] <= time.time_ns()
+            assert set(departures) <= {f"first {turn}", f"second {turn}"}
+    finally:
+        stamped.close()
