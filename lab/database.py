@@ -189,6 +189,10 @@ class PrivateMariaDB:
         raise LabError(f"mariadbd does not answer after {START_TIMEOUT_S:.0f} s: {self._end_of_log()}")
 
     def _answers(self) -> bool:
+        # First by hand: PyMySQL leaves its socket open when a Unix socket refuses.
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as door:
+            if door.connect_ex(str(self._socket)) != 0:
+                return False
         try:
             pymysql.connect(
                 unix_socket=str(self._socket), user=USER, password=self._password, database=DATABASE

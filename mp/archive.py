@@ -6,13 +6,15 @@ import asyncio
 import logging
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mp import clock
-from receiver.store.recorder import DatabaseState, Recorder, RecorderState
-from receiver.store.result_store import ResultStore
 from receiver.store.spool import Spool
 from schemas.errors import StoreError
 from schemas.result import PathResult, ResultStatus
+
+if TYPE_CHECKING:
+    from receiver.store.recorder import Recorder, RecorderState
 
 logger = logging.getLogger(__name__)
 
@@ -33,25 +35,23 @@ class Archive:
         self._directory = directory
         self._spooling = ThreadPoolExecutor(max_workers=1, thread_name_prefix="spool")
         self._storing = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
+        self._spool: Spool | None = None
         self._recorder: Recorder | None = None
-        self._store: ResultStore | None = None
         self._draining: asyncio.Task[None] | None = None
         self._more = False
         """Something was kept after the drain that is under way had looked."""
 
-    async def open(self) -> None:
-        """Open the spool; bring the database's schema up to date in the background.
+    def open(self) -> None:
+        """Open the spool; the database is opened by the first drain.
 
         Raises:
-            StoreError: the spool cannot be opened or the URL is of no known kind.
+            StoreError: the spool cannot be opened.
         """
-        self._store = ResultStore(self._url)
-        self._recorder = Recorder(self._store, Spool(self._directory / "spool.db"))
-        self.drain_soon()
+        self._spool = Spool(self._directory / "spool.db")
 
     @property
     def state(self) -> RecorderState | None:
-        """How things stand; None before `open`."""
+        """How things stand; None before the database was first looked for."""
         return None if self._recorder is None else self._recorder.state
 
     async def record(self, result: PathResult) -> tuple[str, ...]:
@@ -60,16 +60,15 @@ class Archive:
         Raises:
             StoreError: the spool refuses; nothing is durable.
         """
-        recorder = self._opened()
         loop = asyncio.get_running_loop()
-        await loop.run_in_executor(self._spooling, recorder.keep, result)
+        await loop.run_in_executor(self._spooling, self._opened().put, result.to_json(), result.id)
         self.drain_soon()
         if result.status is ResultStatus.PENDING:
             return ()
-        assert self._draining is not None  # drain_soon has just begun one
+        assert self._draining is not None  # drain_soon has just seen to it
         await asyncio.wait((self._draining,), timeout=DATABASE_GRACE_S)
-        state = recorder.state
-        if state.database is DatabaseState.UP:
+        state = self.state
+        if state is None or state.last_error is None:
             return ()
         return (f"database away, the result waits in the spool: {state.last_error}",)
 
@@ -87,17 +86,28 @@ class Archive:
         self._spooling.shutdown()
         if self._recorder is not None:
             self._recorder.close()
+        elif self._spool is not None:
+            self._spool.close()
 
-    def _opened(self) -> Recorder:
-        if self._recorder is None:
+    def _opened(self) -> Spool:
+        if self._spool is None:
             raise StoreError("archive: not open")
-        return self._recorder
+        return self._spool
 
     async def _drain(self) -> None:
         loop = asyncio.get_running_loop()
         try:
             while self._more:
                 self._more = False
-                await loop.run_in_executor(self._storing, self._opened().drain, clock.monotonic_ns())
+                await loop.run_in_executor(self._storing, self._replay, clock.monotonic_ns())
         except StoreError as error:
             logger.error("%s", error)
+
+    def _replay(self, now_ns: int) -> None:
+        if self._recorder is None:
+            # Half of what the daemon imports is for the database: not before it is needed.
+            from receiver.store.recorder import Recorder
+            from receiver.store.result_store import ResultStore
+
+            self._recorder = Recorder(ResultStore(self._url), self._opened())
+        self._recorder.drain(now_ns)

@@ -35,6 +35,9 @@ logger = logging.getLogger(__name__)
 HOUSEKEEPING_S = 1.0
 """How often the packet process hears of the segments: the most that a record's age grows unseen."""
 
+DATABASE_DELAY_MS = 5_000
+"""A point is ready before its database is looked for, which costs as much again as the rest of the start."""
+
 
 class Daemon:
     """One measurement point; a context in which everything that it starts is ended again.
@@ -68,7 +71,7 @@ class Daemon:
         """
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self.archive.close)
-            await self.archive.open()
+            self.archive.open()
             sender = RequestSender(self.point.address, self.configuration.measurement.port, self._on_unreachable)
             stack.callback(sender.close)
             self.measurements = Measurements(sender.send, self.archive.record)
@@ -155,7 +158,8 @@ class Daemon:
                 self.prober.clock = self.clock_state()
                 self._look_at_host()
                 self._tell_segments()
-                self.archive.drain_soon()
+                if clock.monotonic_ms() - self.started_ms >= DATABASE_DELAY_MS:
+                    self.archive.drain_soon()
             except InpathError as error:
                 logger.error("%s", error)
             await asyncio.sleep(HOUSEKEEPING_S)

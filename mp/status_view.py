@@ -27,7 +27,7 @@ def print_status(document: Mapping[str, Any]) -> None:
 def _store_text(document: Mapping[str, Any]) -> str:
     store = document["store"]
     if store is None:
-        return "no store"
+        return "database not looked for yet"
     return f"database {store['database']}, {store['spool_depth']} results wait"
 
 

@@ -38,7 +38,8 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass, replace
-from enum import IntEnum, IntFlag
+from enum import IntEnum
+from typing import Final
 
 from prober.timestamp import ErrorEstimate
 from schemas.errors import ProbeError
@@ -61,12 +62,12 @@ _SOFTWARE_LOCAL = 2
 """Timestamp method (RFC 8972 section 4.3): taken by software on this host."""
 
 
-class TlvFlag(IntFlag):
-    """Flags of a TLV (RFC 8972 section 4)."""
+class TlvFlag:
+    """Flags of a TLV (RFC 8972 section 4): plain integers, as every packet is combed for them."""
 
-    UNRECOGNIZED = 0x80
-    MALFORMED = 0x40
-    INTEGRITY = 0x20
+    UNRECOGNIZED: Final = 0x80
+    MALFORMED: Final = 0x40
+    INTEGRITY: Final = 0x20
 
 
 class TlvType(IntEnum):

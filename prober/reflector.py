@@ -135,7 +135,10 @@ class Reflector:
         if told:
             _take_told(session, segment, told, received_at_ns)
         if arrival in (Arrival.NEW, Arrival.RESTARTED):
-            _take_arrival(session, segment, reflection, packet)
+            if told:
+                _remember(session, segment, reflection)
+            else:
+                _forward_sample(segment, reflection, packet.error.unix_ns(packet.timestamp, received_at_ns))
         segment.events[Event.SENT] += 1
         # Without a follow-up, the time written into the reply is all that its reader has.
         coarse = user_stamped or segment.user_stamped or told is None or not previous.transmitted
@@ -214,12 +217,8 @@ def _count(session: _Session, segment: Segment, packet: SenderPacket, at_ns: int
     return arrival
 
 
-def _take_arrival(session: _Session, segment: Segment, reflection: _Reflection, packet: SenderPacket) -> None:
-    """Take the forward delay by T1 in the packet, or remember the probe until its true T1 is told."""
-    if packet.sender_follow_up() is None:
-        at_ns = packet.error.unix_ns(packet.timestamp, reflection.received_at_ns)
-        _forward_sample(segment, reflection, at_ns)
-        return
+def _remember(session: _Session, segment: Segment, reflection: _Reflection) -> None:
+    """Keep the probe until its sender tells when it really left, which it may have told already."""
     reflection.sent_at_ns = session.early_follow_ups.pop(reflection.sequence, None)
     if reflection.sent_at_ns is not None:
         _forward_sample(segment, reflection, reflection.sent_at_ns)

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import lru_cache
 from types import MappingProxyType
 
 from prober.clock_state import ClockState
@@ -62,6 +63,13 @@ class Direction:
     losses: LossWindow = field(default_factory=LossWindow)
 
 
+@lru_cache(maxsize=8)  # it stands in every packet and changes with the clock's state alone
+def _announced(clock: ClockState, user_stamped: bool) -> ErrorEstimate:
+    stamp_error_ns = USER_STAMP_ERROR_NS if user_stamped else KERNEL_STAMP_ERROR_NS
+    error_ns = round(clock.error_ms * NS_PER_MS) + stamp_error_ns
+    return ErrorEstimate.of(error_ns, synchronized=clock.synchronized)
+
+
 class Segment:
     """Gathers the samples of one neighbor, whichever end sends the probes.
 
@@ -93,9 +101,7 @@ class Segment:
 
     def own_error(self, clock: ClockState, *, user_stamped: bool = False) -> ErrorEstimate:
         """The estimate that this point announces: its clock and its way of taking times."""
-        stamp_error_ns = USER_STAMP_ERROR_NS if user_stamped else KERNEL_STAMP_ERROR_NS
-        error_ns = round(clock.error_ms * NS_PER_MS) + stamp_error_ns
-        return ErrorEstimate.of(error_ns, synchronized=clock.synchronized)
+        return _announced(clock, user_stamped)
 
     def state(self, now_ns: int) -> SegmentState:
         """Measured when the inbound delay of the long window can be told."""

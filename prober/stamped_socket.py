@@ -104,7 +104,7 @@ class StampedSocket(Generic[_T]):
         return int(self._socket.getsockname()[1])
 
     def fileno(self) -> int:
-        """For the event loop. It is readable, too, while the error queue holds a stamp: drain `stamps` then."""
+        """For the event loop. It is readable, too, while the error queue holds anything."""
         return self._socket.fileno()
 
     def close(self) -> None:
@@ -144,9 +144,14 @@ class StampedSocket(Generic[_T]):
         received_at_ns, user_stamped = self._checked(stamp_ns)
         return Datagram(data, source[0], source[1], ttl, received_at_ns, user_stamped)
 
-    def stamps(self) -> list[tuple[_T, int]]:
-        """Drain the error queue: (tag, time at which the datagram left)."""
-        self._drain()
+    def stamps(self, *, to_the_end: bool = False) -> list[tuple[_T, int]]:
+        """Take departures from the error queue: (tag, time at which the datagram left).
+
+        Args:
+            to_the_end: read on when no departure is awaited any more: when the loop says that the socket is
+                readable and no datagram is there, it is this queue that must be emptied.
+        """
+        self._drain(to_the_end=to_the_end)
         departed, self._departed = self._departed, []
         return departed
 
@@ -166,8 +171,8 @@ class StampedSocket(Generic[_T]):
             return now_ns, True
         return stamp_ns, False
 
-    def _drain(self) -> None:
-        while True:
+    def _drain(self, *, to_the_end: bool) -> None:
+        while self._awaited or to_the_end:
             try:
                 _, ancillary, _, _ = self._socket.recvmsg(0, _ANCILLARY_BYTES, _MSG_ERRQUEUE)
             except OSError:  # empty
@@ -196,7 +201,7 @@ class StampedSocket(Generic[_T]):
 
     def _restart_keys(self) -> None:
         """Set the kernel's counter to 0: some failed sends advance it and some do not."""
-        self._drain()
+        self._drain(to_the_end=True)
         self._socket.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPING, _STAMPING & ~_OPT_ID)
         self._socket.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPING, _STAMPING)
         self._awaited.clear()

@@ -1,4 +1,7 @@
-"""Drives a `Prober` on an asyncio loop: two UDP sockets and one timer."""
+"""Drives a `Prober` on an asyncio loop: two UDP sockets and one timer.
+
+One datagram is taken per wake-up, so that a flood leaves the loop to others in between.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +23,6 @@ WARM_UP_S = 0.1
 """Receive stamping begins up to 50 ms after it is asked for; until then a packet gets the time of its reading."""
 LONGEST_SLEEP_S = 1.0
 """Planned times are wall-clock times; a step of that clock must not put the prober to sleep."""
-_BATCH = 64
-"""Datagrams taken per wake-up, so that a flood leaves the loop to others in between."""
 
 
 class UdpProber:
@@ -73,7 +74,7 @@ class UdpProber:
         sending.discard()
         loop = asyncio.get_running_loop()
         loop.add_reader(reflecting, self._answer, reflecting)
-        loop.add_reader(sending, self._take_replies, sending)
+        loop.add_reader(sending, self._take_reply, sending)
         self._wake()
 
     async def close(self) -> None:
@@ -121,51 +122,49 @@ class UdpProber:
         sleep_s = LONGEST_SLEEP_S if wakeup_ns is None else (wakeup_ns - self._now_ns()) / NS_PER_S
         self._timer = asyncio.get_running_loop().call_later(min(max(0.0, sleep_s), LONGEST_SLEEP_S), self._wake)
 
-    def _note_departures(self, sending: StampedSocket[Probe]) -> None:
-        for probe, at_ns in sending.stamps():
+    def _note_departures(self, sending: StampedSocket[Probe], *, to_the_end: bool = False) -> None:
+        for probe, at_ns in sending.stamps(to_the_end=to_the_end):
             self.prober.probe_transmitted(probe.peer, probe.sequence, at_ns)
 
-    def _take_replies(self, sending: StampedSocket[Probe]) -> None:
+    def _note_replies(self, reflecting: StampedSocket[Reply], *, to_the_end: bool = False) -> None:
+        for reply, at_ns in reflecting.stamps(to_the_end=to_the_end):
+            self.prober.reply_transmitted(reply.source, reply.number, at_ns)
+
+    def _take_reply(self, sending: StampedSocket[Probe]) -> None:
+        datagram = sending.receive()
+        if datagram is None:
+            self._note_departures(sending, to_the_end=True)
+            return
         self._note_departures(sending)
-        for _ in range(_BATCH):
-            datagram = sending.receive()
-            if datagram is None:
-                return
-            try:
-                self.prober.reply_received(
-                    datagram.data,
-                    datagram.address,
-                    ttl=datagram.ttl,
-                    received_at_ns=datagram.received_at_ns,
-                    user_stamped=datagram.user_stamped,
-                )
-            except ProbeError as error:
-                self._malformed[str(error)] += 1
+        try:
+            self.prober.reply_received(
+                datagram.data,
+                datagram.address,
+                ttl=datagram.ttl,
+                received_at_ns=datagram.received_at_ns,
+                user_stamped=datagram.user_stamped,
+            )
+        except ProbeError as error:
+            self._malformed[str(error)] += 1
 
     def _answer(self, reflecting: StampedSocket[Reply]) -> None:
-        for _ in range(_BATCH):
-            datagram = reflecting.receive()
-            if datagram is None:
-                break
-            try:
-                reply = self.prober.probe_received(
-                    datagram.data,
-                    Source(datagram.address, datagram.port),
-                    ttl=datagram.ttl,
-                    received_at_ns=datagram.received_at_ns,
-                    now_ns=self._now_ns(),
-                    user_stamped=datagram.user_stamped,
-                )
-            except ProbeError as error:
-                self._malformed[str(error)] += 1
-                continue
-            if reply is None:
-                continue
+        datagram = reflecting.receive()
+        if datagram is None:
+            self._note_replies(reflecting, to_the_end=True)
+            return
+        try:
+            reply = self.prober.probe_received(
+                datagram.data,
+                Source(datagram.address, datagram.port),
+                ttl=datagram.ttl,
+                received_at_ns=datagram.received_at_ns,
+                now_ns=self._now_ns(),
+                user_stamped=datagram.user_stamped,
+            )
+        except ProbeError as error:
+            self._malformed[str(error)] += 1
+            return
+        if reply:
             reflecting.send(reply.data, datagram.address, datagram.port, reply)
             # The stamp is there already, and the next reply may be to the same sender and must tell it.
             self._note_replies(reflecting)
-        self._note_replies(reflecting)
-
-    def _note_replies(self, reflecting: StampedSocket[Reply]) -> None:
-        for reply, at_ns in reflecting.stamps():
-            self.prober.reply_transmitted(reply.source, reply.number, at_ns)

@@ -66,7 +66,7 @@ class _Delays:
     cubes: int = 0
     minimum: int = 0
     largest: list[int] = field(default_factory=list)
-    """Heap of at most LARGEST_KEPT delays."""
+    """Heap of at most LARGEST_KEPT delays; those of all buckets in a merged one."""
     variations: int = 0
     variation_total: int = 0
 
@@ -83,9 +83,8 @@ class _Delays:
             heapq.heapreplace(self.largest, delay_ns)
 
     def merge(self, other: _Delays) -> None:
-        if other.count:
-            self.minimum = min(self.minimum, other.minimum) if self.count else other.minimum
-            self.largest = heapq.nlargest(LARGEST_KEPT, self.largest + other.largest)
+        self.minimum = min(self.minimum, other.minimum) if self.count else other.minimum
+        self.largest += other.largest
         self.count += other.count
         self.total += other.total
         self.squares += other.squares
@@ -101,9 +100,8 @@ class _Delays:
         return (n * n * self.cubes - 3 * n * total * self.squares + 2 * total**3) / n**3 / NS_PER_MS**3
 
     def high_quantile_ns(self) -> int:
-        """The 99.9 % quantile; of more than 16,000 samples, the smallest delay that was kept."""
-        rank = min(self.count // 1000, len(self.largest) - 1)
-        return sorted(self.largest, reverse=True)[rank]
+        """The 99.9 % quantile; of 16,000 samples or more, the LARGEST_KEPT-th largest delay, which is not below it."""
+        return heapq.nlargest(min(self.count // 1000 + 1, LARGEST_KEPT), self.largest)[-1]
 
 
 class DelayWindow:
@@ -130,7 +128,8 @@ class DelayWindow:
     def _merged(self, now_ns: int, window_s: int) -> _Delays | None:
         merged = _Delays(0)
         for bucket in self._ring.within(now_ns, window_s):
-            merged.merge(bucket)
+            if bucket.count:
+                merged.merge(bucket)
         return merged if merged.count >= MINIMUM_SAMPLES else None
 
     def delay(

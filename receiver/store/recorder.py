@@ -72,14 +72,6 @@ class Recorder:
             last_error=self._last_error,
         )
 
-    def keep(self, result: PathResult) -> None:
-        """Make `result` durable in the spool; `drain` brings it to the database. Any thread may call.
-
-        Raises:
-            StoreError: the spool refuses, so the result is not durable.
-        """
-        self._spool.put(result.to_json(), result.id)
-
     def close(self) -> None:
         """Close spool and store; what waits is there the next time."""
         self._spool.close()

@@ -8,15 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.resources import as_file, files
-from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, inspect, text
 
 from receiver.store.database import Database
 from schemas.errors import StoreError
-
-if TYPE_CHECKING:
-    pass
 
 HEAD = "0001"
 """The newest revision in `migrations/versions`."""

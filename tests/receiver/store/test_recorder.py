@@ -47,7 +47,7 @@ class Point:
 
     def record(self, result: PathResult) -> None:
         """Keep a result, and bring it to the database at once if that is believed up."""
-        self.recorder.keep(result)
+        self.spool.put(result.to_json(), result.id)
         if self.recorder.state.database is DatabaseState.UP:
             self.recorder.drain(LONG_AGO_NS)
 
