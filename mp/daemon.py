@@ -22,13 +22,14 @@ from mp.reporter import Reporter
 from mp.status import status_document
 from prober.clock_state import ClockState
 from prober.prober import Prober
-from prober.segment import SegmentSnapshot, SegmentState
+from prober.segment import Segment
 from prober.udp import UdpProber
 from receiver.server import ReportServer
 from requestor.query import PathQuery
 from requestor.sender import RequestSender
 from requestor.service import Service
 from schemas.errors import ConfigurationError, HostError, InpathError, UsageError
+from schemas.metrics import METRICS
 
 logger = logging.getLogger(__name__)
 
@@ -172,25 +173,21 @@ class Daemon:
             self.link.send(HostChanged(own_addresses=host.addresses, room=host.room))
 
     def _tell_segments(self) -> None:
-        measured = {
-            snapshot.peer: snapshot
-            for snapshot in self.udp_prober.snapshots()
-            if snapshot.state is SegmentState.MEASURED
-        }
+        now_ns = clock.now_ns()
+        measured = {segment.peer: segment for segment in self.prober.measured(now_ns)}
         for peer in self._told - measured.keys():
             self.link.send(SegmentGone(upstream=peer))
-        for snapshot in measured.values():
-            self.link.send(_known(snapshot))
+        for segment in measured.values():
+            self.link.send(self._known(segment, now_ns))
         self._told = set(measured)
 
-
-def _known(snapshot: SegmentSnapshot) -> SegmentKnown:
-    assert snapshot.newest_sample_at_ns is not None  # a measured segment has samples
-    return SegmentKnown(
-        upstream=snapshot.peer,
-        newest_sample_at_ms=snapshot.newest_sample_at_ns // 1_000_000,
-        metrics=snapshot.statistics,
-    )
+    def _known(self, segment: Segment, now_ns: int) -> SegmentKnown:
+        assert segment.newest_sample_at_ns is not None  # a measured segment has samples
+        return SegmentKnown(
+            upstream=segment.peer,
+            newest_sample_at_ms=segment.newest_sample_at_ns // 1_000_000,
+            metrics=segment.statistics(METRICS, now_ns=now_ns, clock=self.prober.clock),
+        )
 
 
 def _own_host(point: PointSettings) -> HostState:

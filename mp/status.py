@@ -52,6 +52,7 @@ def _neighbor(snapshot: SegmentSnapshot, now_ns: int) -> dict[str, Any]:
         "hops": snapshot.hops,
         "last_60_s": _metrics(snapshot.statistics),
         "last_10_s": _metrics(snapshot.recent),
+        "toward_it_last_60_s": _metrics(snapshot.outbound),
         "counters": dict(snapshot.counters),
     }
 

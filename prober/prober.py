@@ -20,6 +20,7 @@ from prober.segment import Event, Role, Segment, SegmentSnapshot
 from prober.session import DEFAULT_RATE_PER_S, Probe, SenderSession
 from prober.timestamp import NS_PER_MS, NS_PER_S
 from schemas.errors import ProbeError, UsageError
+from schemas.message import SegmentState
 
 MAX_SEGMENTS = 256
 PROBED_NS = 3 * NS_PER_S
@@ -187,6 +188,11 @@ class Prober:
             for neighbor in self._neighbors.values()
         )
 
+    def measured(self, now_ns: int) -> tuple[Segment, ...]:
+        """The segments whose delay can be told, for their statistics alone."""
+        segments = (neighbor.segment for neighbor in self._neighbors.values())
+        return tuple(segment for segment in segments if segment.state(now_ns) is SegmentState.MEASURED)
+
     def segment(self, peer: str) -> Segment | None:
         """The segment of one neighbor, for its statistics alone."""
         neighbor = self._neighbors.get(peer)
@@ -247,6 +253,8 @@ class Prober:
                 self._stop(neighbor)
             if not wanted and not _is_recent(neighbor.heard_at_ns, now_ns):
                 del self._neighbors[peer]
+        if not self._neighbors:
+            self._next_review_ns = None
 
     def _start(self, peer: str, neighbor: _Neighbor, now_ns: int) -> None:
         neighbor.session = SenderSession(

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from prober.clock_state import ClockState
 from prober.timestamp import NS_PER_MS, NS_PER_S, ErrorEstimate
 from prober.window import LONGEST_WINDOW_S, MINIMUM_SAMPLES, SHORT_WINDOW_S, DelayWindow, LossWindow
+from schemas.message import SegmentState
 from schemas.metrics import DelayStatistics, Statistics
 
 KERNEL_STAMP_ERROR_NS = 50_000
@@ -31,13 +32,6 @@ class Role(StrEnum):
     REFLECTOR = "reflector"
     IDLE = "idle"
     """Nobody yet."""
-
-
-class SegmentState(StrEnum):
-    """Whether the segment's delay can be told."""
-
-    MEASURED = "measured"
-    PENDING = "pending"
 
 
 class Event(StrEnum):

@@ -100,7 +100,7 @@ class _Delays:
         return (n * n * self.cubes - 3 * n * total * self.squares + 2 * total**3) / n**3 / NS_PER_MS**3
 
     def high_quantile_ns(self) -> int:
-        """The 99.9 % quantile; of 16,000 samples or more, the LARGEST_KEPT-th largest delay, which is not below it."""
+        """The 99.9 % quantile; from 16,000 samples on the LARGEST_KEPT-th largest delay, which is not below it."""
         return heapq.nlargest(min(self.count // 1000 + 1, LARGEST_KEPT), self.largest)[-1]
 
 

@@ -24,10 +24,14 @@ def numbers(decimals: int) -> st.SearchStrategy[float]:
 
 def statistics_of(name: str) -> st.SearchStrategy[Statistics]:
     kind = METRICS[name].statistics
-    by_type = {int: lambda _: counts, float: numbers, bool: lambda _: st.booleans()}
-    return st.builds(
-        kind, **{field: by_type[value_type](decimals) for field, _, decimals, value_type in statistic_fields(kind)}
-    )
+
+    def values(kind_of_value: type, decimals: int) -> st.SearchStrategy[int | float | bool]:
+        if kind_of_value is float:
+            return numbers(decimals)
+        return st.booleans() if kind_of_value is bool else counts
+
+    fields = {field: values(one, decimals) for field, _, decimals, one in statistic_fields(kind)}
+    return st.builds(kind, **fields)
 
 
 @st.composite

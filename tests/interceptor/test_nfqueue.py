@@ -13,9 +13,9 @@ from scapy.layers.inet import IP, UDP
 
 from interceptor import nfqueue
 from interceptor.firewall import InterceptionRule, IptablesRules
-from interceptor.nfqueue import LONGEST_PACKET_BYTES, KernelQueue, fail_open_request
+from interceptor.nfqueue import KernelQueue, fail_open_request
 from interceptor.packet import decode_packet
-from interceptor.packet_queue import InterceptedPacket
+from interceptor.packet_queue import LONGEST_PACKET_BYTES, InterceptedPacket
 from schemas.errors import HostError, UsageError
 from tests.interceptor.datagram import ROUTER_ALERT, build_datagram, recomputed
 from tests.interceptor.network import Network, grow, process

@@ -4,8 +4,9 @@ from statistics import fmean
 
 import pytest
 
-from prober.segment import Event, Role, SegmentState
+from prober.segment import Event, Role
 from prober.window import LOSS_THRESHOLD_NS
+from schemas.message import SegmentState
 from schemas.metrics import DelayStatistics, LossStatistics, RoundTripStatistics
 from tests.prober.simulated import CLOCK, HIGHER, LOWER, MS, Direction, SimulatedLink
 

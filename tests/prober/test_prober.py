@@ -8,9 +8,10 @@ from prober.clock_state import ClockState
 from prober.packet import SenderPacket
 from prober.prober import MAX_SEGMENTS, UNWANTED_NS, Prober
 from prober.reflector import Source
-from prober.segment import Event, Role, SegmentState
+from prober.segment import Event, Role
 from prober.timestamp import ErrorEstimate, ntp_from_unix_ns
 from schemas.errors import ProbeError, UsageError
+from schemas.message import SegmentState
 from tests.prober.simulated import HIGHER, LOWER, Direction, SimulatedLink
 
 S = 1_000_000_000
@@ -96,6 +97,16 @@ def test_a_learned_peer_is_forgotten_when_nobody_wants_it_and_a_configured_one_n
     late_ns = START_NS + UNWANTED_NS + S
     point.due(late_ns)
     assert [snapshot.peer for snapshot in point.segments(late_ns)] == ["10.0.0.11"]
+
+
+def test_a_point_that_forgot_its_last_neighbor_rests() -> None:
+    point = prober()
+    point.want("10.0.0.10", START_NS)
+    run(point, START_NS, START_NS + S)
+    for _ in range(2):
+        point.due(START_NS + UNWANTED_NS + S)
+    assert point.segments(START_NS) == ()
+    assert point.next_wakeup_ns() is None
 
 
 def test_an_unwanted_peer_that_still_probes_us_is_only_reflected() -> None:

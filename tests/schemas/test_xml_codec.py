@@ -27,7 +27,7 @@ def schema_allows(data: bytes) -> bool:
     except (etree.XMLSyntaxError, ValueError):
         return False
     tree = root.getroottree()
-    return not tree.docinfo.doctype and bool(SCHEMA.validate(tree))
+    return not getattr(tree.docinfo, "doctype", "") and bool(SCHEMA.validate(tree))
 
 
 def decoder_allows(data: bytes) -> bool:
