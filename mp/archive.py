@@ -42,12 +42,14 @@ class Archive:
         """Something was kept after the drain that is under way had looked."""
 
     def open(self) -> None:
-        """Open the spool; the database is opened by the first drain.
+        """Open the spool; the database is opened by the first drain, at once if results wait from an earlier time.
 
         Raises:
             StoreError: the spool cannot be opened.
         """
         self._spool = Spool(self._directory / "spool.db")
+        if self._spool.depth:
+            self.drain_soon()
 
     @property
     def state(self) -> RecorderState | None:

@@ -36,8 +36,9 @@ logger = logging.getLogger(__name__)
 HOUSEKEEPING_S = 1.0
 """How often the packet process hears of the segments: the most that a record's age grows unseen."""
 
-DATABASE_DELAY_MS = 5_000
-"""A point is ready before its database is looked for, which costs as much again as the rest of the start."""
+DATABASE_DELAY_MS = 30_000
+"""Without a result to store, the database is looked for this late: that costs as much again as the rest of the
+start, and many points may start at once."""
 
 
 class Daemon:
