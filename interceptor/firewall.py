@@ -21,8 +21,8 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from schemas.errors import HostError, UsageError
+from schemas.message import MEASUREMENT_PORT
 
-MEASUREMENT_PORT = 49862
 MAXIMUM_RATE_PER_S = 10_000
 """The finest step of the kernel's xt_limit is 100 us; the same bound holds for both back ends."""
 

@@ -56,6 +56,11 @@ class Archive:
         """How things stand; None before the database was first looked for."""
         return None if self._recorder is None else self._recorder.state
 
+    @property
+    def waiting(self) -> int:
+        """How many results the database has not taken yet."""
+        return self._opened().depth
+
     async def record(self, result: PathResult) -> tuple[str, ...]:
         """Make a result durable; gives warnings for whoever asked.
 

@@ -13,6 +13,8 @@ from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any
 
+from prober.packet import STAMP_PORT
+from requestor.dialogue import DEFAULT_SERVICE_PORT
 from schemas.errors import ConfigurationError
 from schemas.message import MEASUREMENT_PORT
 
@@ -261,7 +263,7 @@ def _probe(content: Mapping[str, Any], point: PointSettings | None) -> ProbeSett
     settings = ProbeSettings(
         neighbors=table.addresses("neighbors"),
         rate_per_s=table.number("rate_per_s", 10.0, 0.1, 100.0) or 10.0,
-        port=table.integer("port", 862, 1, 65_535),
+        port=table.integer("port", STAMP_PORT, 1, 65_535),
     )
     table.finish()
     if point is not None and point.address in settings.neighbors:
@@ -287,7 +289,7 @@ def _service(content: Mapping[str, Any]) -> ServiceSettings:
     settings = ServiceSettings(
         socket=Path(table.text("socket", "/run/inpath/service.sock")),
         listen=table.address("listen", None),
-        port=table.integer("port", 49_863, 1, 65_535),
+        port=table.integer("port", DEFAULT_SERVICE_PORT, 1, 65_535),
         allow=table.networks("allow", _PRIVATE),
     )
     table.finish()

@@ -30,6 +30,7 @@ from requestor.sender import RequestSender
 from requestor.service import Service
 from schemas.errors import ConfigurationError, HostError, InpathError, UsageError
 from schemas.metrics import METRICS
+from schemas.result import PathResult
 
 logger = logging.getLogger(__name__)
 
@@ -142,11 +143,24 @@ class Daemon:
             case "path":
                 return {"result": (await self._measure(question.get("query"))).to_json()}
             case "status":
-                return {"status": status_document(self)}
+                return {"status": self._status()}
             case other:
                 raise UsageError("ask", other, "path or status")
 
-    async def _measure(self, document: object) -> Any:
+    def _status(self) -> dict[str, Any]:
+        return status_document(
+            point=self.point,
+            uptime_s=(clock.monotonic_ms() - self.started_ms) / 1000,
+            host=self.host,
+            clock_state=self.clock_state(),
+            prober=self.udp_prober,
+            link=self.link,
+            measurements=self.measurements,
+            reporter=self.reporter,
+            archive=self.archive,
+        )
+
+    async def _measure(self, document: object) -> PathResult:
         query = PathQuery.from_json(document, self.configuration.names)
         if query.source not in (self.point.address, *self.host.addresses):
             raise UsageError("source", query.source, f"this point's address, {self.point.address}")
@@ -160,7 +174,7 @@ class Daemon:
                 self.prober.clock = self.clock_state()
                 self._look_at_host()
                 self._tell_segments()
-                if clock.monotonic_ms() - self.started_ms >= DATABASE_DELAY_MS:
+                if self.archive.waiting or clock.monotonic_ms() - self.started_ms >= DATABASE_DELAY_MS:
                     self.archive.drain_soon()
             except InpathError as error:
                 logger.error("%s", error)

@@ -6,38 +6,53 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mp import clock
+from mp.archive import Archive
+from mp.config import PointSettings
+from mp.host import HostState
+from mp.measurements import Measurements
+from mp.packet_link import PacketLink
+from mp.reporter import Reporter
+from prober.clock_state import ClockState
 from prober.segment import SegmentSnapshot
+from prober.udp import UdpProber
 from schemas.metrics import METRICS, Statistics, headline, sample_count
 
-if TYPE_CHECKING:
-    from mp.daemon import Daemon
 
-
-def status_document(daemon: Daemon) -> dict[str, Any]:
+def status_document(
+    *,
+    point: PointSettings,
+    uptime_s: float,
+    host: HostState,
+    clock_state: ClockState,
+    prober: UdpProber,
+    link: PacketLink,
+    measurements: Measurements,
+    reporter: Reporter,
+    archive: Archive,
+) -> dict[str, Any]:
     """The point's state: who it is, its neighbors, its counters."""
     now_ns = clock.now_ns()
-    clock_state = daemon.clock_state()
-    store = daemon.archive.state
+    store = archive.state
     return {
-        "point": {"name": daemon.point.name, "address": daemon.point.address, "area": daemon.point.area},
+        "point": {"name": point.name, "address": point.address, "area": point.area},
         "version": version("inpath"),
         "pid": os.getpid(),
-        "uptime_s": (clock.monotonic_ms() - daemon.started_ms) / 1000,
+        "uptime_s": uptime_s,
         "clock": {"synchronized": clock_state.synchronized, "error_ms": clock_state.error_ms},
-        "host": {"addresses": list(daemon.host.addresses), "smallest_mtu_bytes": daemon.host.smallest_mtu_bytes},
-        "neighbors": [_neighbor(snapshot, now_ns) for snapshot in daemon.udp_prober.snapshots()],
-        "probes": dict(daemon.udp_prober.counters()),
+        "host": {"addresses": list(host.addresses), "smallest_mtu_bytes": host.smallest_mtu_bytes},
+        "neighbors": [_neighbor(snapshot, now_ns) for snapshot in prober.snapshots()],
+        "probes": dict(prober.counters()),
         "packet_process": {
-            "pid": daemon.link.pid,
-            "rules": daemon.link.rules,
-            "restarts": daemon.link.restarts,
-            "counters": dict(daemon.link.counters),
+            "pid": link.pid,
+            "rules": link.rules,
+            "restarts": link.restarts,
+            "counters": dict(link.counters),
         },
-        "requests": {"pending": daemon.measurements.pending, **daemon.measurements.counters},
-        "reports": dict(daemon.reporter.counters),
+        "requests": {"pending": measurements.pending, **measurements.counters},
+        "reports": dict(reporter.counters),
         "store": None if store is None else asdict(store),
     }
 

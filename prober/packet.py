@@ -44,6 +44,9 @@ from typing import Final
 from prober.timestamp import ErrorEstimate
 from schemas.errors import ProbeError
 
+STAMP_PORT = 862
+"""RFC 8762 section 4.1."""
+
 BASE_BYTES = 44
 """Least size of a STAMP packet (RFC 8762 section 4.2)."""
 TWAMP_LIGHT_SENDER_BYTES = 14

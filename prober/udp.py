@@ -9,6 +9,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping
 
+from prober.packet import STAMP_PORT
 from prober.prober import Prober
 from prober.reflector import Reply, Source
 from prober.segment import SegmentSnapshot
@@ -17,8 +18,6 @@ from prober.stamped_socket import StampedSocket
 from prober.timestamp import NS_PER_S
 from schemas.errors import ProbeError
 
-STAMP_PORT = 862
-"""RFC 8762 section 4.1."""
 WARM_UP_S = 0.1
 """Receive stamping begins up to 50 ms after it is asked for; until then a packet gets the time of its reading."""
 LONGEST_SLEEP_S = 1.0

@@ -38,10 +38,12 @@ class Client:
         try:
             self._socket = _connect(service)
         except TimeoutError as error:
-            raise NoAnswerError(f"service: {self._name} did not accept within {CONNECT_TIMEOUT_S:g} s") from error
+            raise NoAnswerError(
+                f"service: got {self._name}, expected a measurement point that answers within {CONNECT_TIMEOUT_S:g} s"
+            ) from error
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
-            raise HostError(f"service: no measurement point answers at {self._name} ({reason})") from error
+            raise HostError(f"service: got {self._name}, expected a measurement point there ({reason})") from error
         self._pending = b""
 
     def __enter__(self) -> Client:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
+import socket
 from collections.abc import Awaitable, Callable, Sequence
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
@@ -40,11 +42,13 @@ class Service:
         """Listen for local clients; only the owner and the group may connect.
 
         Raises:
-            HostError: the path cannot be bound.
+            HostError: the path cannot be bound, or another program listens there.
         """
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             if path.is_socket():
+                if _is_served(path):
+                    raise HostError(f"service socket {path}: in use by another program, expected one of its own")
                 path.unlink()
             self._servers.append(await asyncio.start_unix_server(self._accept, path, limit=MAX_LINE_BYTES))
             path.chmod(0o660)
@@ -111,6 +115,14 @@ class Service:
             return await self._answer(document_from_line(line))
         except InpathError as error:
             return error_document(error)
+
+
+def _is_served(path: Path) -> bool:
+    """Whether somebody listens there; the socket that a killed daemon left behind refuses."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as door:
+        door.setblocking(False)
+        # EAGAIN: somebody listens, and more clients wait than fit (unix(7)).
+        return door.connect_ex(str(path)) in (0, errno.EAGAIN)
 
 
 async def _line(reader: asyncio.StreamReader) -> bytes:

@@ -12,7 +12,7 @@ from schemas.errors import MessageError, NoAnswerError, UsageError
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
-    max_leaves=8,,
+    max_leaves=8,
 )
 
 

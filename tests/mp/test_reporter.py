@@ -1,0 +1,150 @@
+"""Reports over loopback TCP, to a server that behaves as the story needs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from mp.reporter import Reporter
+from processor.decision import Report
+from receiver.server import ReportServer
+from schemas.errors import StoreError
+from schemas.message import MeasureRequest, Message
+from schemas.xml_codec import message_to_xml
+
+REQUEST = MeasureRequest(
+    source="127.0.0.1",
+    destination="127.0.0.9",
+    id="5" * 32,
+    metrics=("loss",),
+    created_at_ms=1,
+    lifetime_ms=3000,
+    max_age_ms=0,
+)
+
+
+def report(*, lifetime_ms: int = 3000, part: int = 0) -> Report:
+    return Report(
+        source="127.0.0.1",
+        id=REQUEST.id,
+        copy=0,
+        part=part,
+        final=True,
+        lifetime_ms=lifetime_ms,
+        payload=message_to_xml(Message(request=REQUEST)),
+    )
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+def play(
+    on_report: Callable[[Message, bool], Awaitable[bool]], story: Callable[[Reporter], Awaitable[None]]
+) -> Reporter:
+    async def main() -> Reporter:
+        server = ReportServer("127.0.0.1", 0, on_report)
+        await server.start()
+        reporter = Reporter("127.0.0.1", server.port)
+        try:
+            await story(reporter)
+        finally:
+            await reporter.close()
+            await server.close()
+        return reporter
+
+    return asyncio.run(main())
+
+
+def test_a_report_arrives_and_its_acknowledgement_ends_the_matter() -> None:
+    taken: list[tuple[Message, bool]] = []
+
+    async def take(message: Message, final: bool) -> bool:
+        taken.append((message, final))
+        return True
+
+    async def story(reporter: Reporter) -> None:
+        reporter.submit(report())
+        await until(lambda: reporter.counters["acknowledged"] == 1)
+
+    play(take, story)
+    assert taken == [(Message(request=REQUEST), True)]
+
+
+def test_a_copy_of_a_report_under_way_opens_no_second_connection() -> None:
+    taken = []
+
+    async def take(message: Message, final: bool) -> bool:
+        taken.append(message)
+        await asyncio.sleep(0.05)
+        return True
+
+    async def story(reporter: Reporter) -> None:
+        for _ in range(5):
+            reporter.submit(report())
+        await until(lambda: reporter.counters["acknowledged"] == 1)
+
+    play(take, story)
+    assert len(taken) == 1
+
+
+def test_a_report_that_was_not_made_durable_is_sent_again() -> None:
+    attempts = []
+
+    async def take(message: Message, final: bool) -> bool:
+        attempts.append(message)
+        if len(attempts) == 1:
+            raise StoreError("disk full")
+        return True
+
+    async def story(reporter: Reporter) -> None:
+        reporter.submit(report())
+        await until(lambda: reporter.counters["acknowledged"] == 1)
+
+    play(take, story)
+    assert len(attempts) == 2
+
+
+def test_a_refused_report_is_not_sent_again() -> None:
+    attempts = []
+
+    async def take(message: Message, final: bool) -> bool:
+        attempts.append(message)
+        return False
+
+    async def story(reporter: Reporter) -> None:
+        reporter.submit(report())
+        await until(lambda: reporter.counters["refused"] == 1)
+        await asyncio.sleep(0.5)
+
+    play(take, story)
+    assert len(attempts) == 1
+
+
+def test_a_report_that_nobody_takes_is_given_up_when_its_lifetime_ends() -> None:
+    async def main() -> None:
+        reporter = Reporter("127.0.0.1", 9)  # the discard port: nobody listens in the tests
+        reporter.submit(report(lifetime_ms=500))
+        await until(lambda: reporter.counters["given_up"] == 1)
+        await reporter.close()
+
+    asyncio.run(main())
+
+
+def test_more_reports_than_may_be_under_way_are_dropped_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mp.reporter.MAX_UNDER_WAY", 3)
+
+    async def take(message: Message, final: bool) -> bool:
+        await asyncio.sleep(1)
+        return True
+
+    async def story(reporter: Reporter) -> None:
+        for part in range(5):
+            reporter.submit(report(part=part))
+        assert reporter.counters["dropped"] == 2
+
+    play(take, story)
