@@ -186,7 +186,7 @@ class SegmentSnapshot:
     newest_sample_at_ns: int | None
     hops: int | None
     counters: Mapping[str, int]
-    """By the values of `Event`; all are present."""
+    """By the values of `Event`, all present, and `shift`: how often the inbound delay changed for good."""
 
     @classmethod
     def of(cls, segment: Segment, *, now_ns: int, clock: ClockState) -> SegmentSnapshot:
@@ -201,5 +201,8 @@ class SegmentSnapshot:
             outbound=segment.outbound_statistics(metrics, now_ns=now_ns, clock=clock),
             newest_sample_at_ns=segment.newest_sample_at_ns,
             hops=segment.hops,
-            counters={event.value: segment.events[event] for event in Event},
+            counters={
+                **{event.value: segment.events[event] for event in Event},
+                "shift": segment.inbound.delays.shifts,
+            },
         )

@@ -9,8 +9,9 @@ For the 99.9 % quantile it holds its largest delays: with N samples in the windo
 from __future__ import annotations
 
 import heapq
+import math
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
@@ -26,6 +27,13 @@ LOSS_THRESHOLD_MS = 1000
 LOSS_THRESHOLD_NS = LOSS_THRESHOLD_MS * NS_PER_MS
 LARGEST_KEPT = 16
 _RING_S = 64
+
+SHIFT_DEVIATIONS = 8.0
+"""Two means this many standard errors apart belong to two paths; chance alone does that to none in a million."""
+SHIFT_NS = 100_000
+"""A smaller change of the mean is the host's doing, or does not matter."""
+SHIFT_SAMPLES = 20
+"""Fewest samples on either side of a shift: two seconds at the usual rate."""
 
 
 class _Bucket(Protocol):
@@ -49,12 +57,49 @@ class _Ring(Generic[_B]):
             bucket = self._buckets[second % _RING_S] = self._empty(second)
         return bucket
 
+    def forget_before(self, second: int) -> None:
+        """Empty the buckets of earlier seconds."""
+        for index, bucket in enumerate(self._buckets):
+            if bucket.second < second:
+                self._buckets[index] = self._empty(bucket.second)
+
     def within(self, now_ns: int, window_s: int) -> Iterator[_B]:
         last = now_ns // NS_PER_S
         for second in range(last - window_s + 1, last + 1):
             bucket = self._buckets[second % _RING_S]
             if bucket.second == second:
                 yield bucket
+
+
+@dataclass(frozen=True, slots=True)
+class _Sums:
+    """As much of some buckets as a comparison of means needs."""
+
+    count: int = 0
+    total: int = 0
+    squares: int = 0
+
+    @classmethod
+    def of(cls, buckets: Sequence[_Delays]) -> _Sums:
+        return cls(
+            sum(bucket.count for bucket in buckets),
+            sum(bucket.total for bucket in buckets),
+            sum(bucket.squares for bucket in buckets),
+        )
+
+    def plus(self, bucket: _Delays) -> _Sums:
+        return _Sums(self.count + bucket.count, self.total + bucket.total, self.squares + bucket.squares)
+
+    def less(self, other: _Sums) -> _Sums:
+        return _Sums(self.count - other.count, self.total - other.total, self.squares - other.squares)
+
+    @property
+    def mean(self) -> float:
+        return self.total / self.count
+
+    @property
+    def variance(self) -> float:
+        return (self.count * self.squares - self.total**2) / self.count**2
 
 
 @dataclass(slots=True)
@@ -104,16 +149,48 @@ class _Delays:
         return heapq.nlargest(min(self.count // 1000 + 1, LARGEST_KEPT), self.largest)[-1]
 
 
+def _second_of_shift(buckets: Sequence[_Delays]) -> int | None:
+    """The second that begins the clearest shift of the mean, if there is one (Welch's test at every boundary).
+
+    The larger variance of the two sides stands for both: a few samples of a path with rare peaks may show none.
+    """
+    whole = _Sums.of(buckets)
+    before = _Sums()
+    clearest, found = SHIFT_DEVIATIONS, None
+    for bucket in buckets:
+        after = whole.less(before)
+        if after.count < SHIFT_SAMPLES:
+            break
+        if before.count >= SHIFT_SAMPLES:
+            difference = abs(before.mean - after.mean)
+            variance = max(before.variance, after.variance) * (1 / before.count + 1 / after.count)
+            if difference > SHIFT_NS and difference > clearest * math.sqrt(variance):
+                clearest = difference / math.sqrt(variance) if variance > 0 else math.inf
+                found = bucket.second
+        before = before.plus(bucket)
+    return found
+
+
 class DelayWindow:
-    """Delays of packets that arrived, of one direction or of the round trip."""
+    """Delays of packets that arrived, of one direction or of the round trip.
+
+    When the mean shifts (another route, another link delay) the samples from before are forgotten, since a mean
+    over two paths is that of none. A shift is looked for once a second.
+    """
 
     def __init__(self) -> None:
         self._ring = _Ring(_Delays)
+        self._second = 0
+        self.shifts = 0
+        """How often samples were forgotten since the mean had shifted."""
         self._last_sequence: int | None = None
         self._last_delay_ns = 0
 
     def add(self, delay_ns: int, *, sequence: int, at_ns: int) -> None:
         """Count a sample, received at `at_ns`; IPDV takes packets that follow each other in `sequence`."""
+        if at_ns // NS_PER_S != self._second:
+            self._second = at_ns // NS_PER_S
+            self._forget_before_shift(at_ns)
         bucket = self._ring.at(at_ns)
         bucket.add(delay_ns)
         if self._last_sequence is not None and sequence == self._last_sequence + 1:
@@ -124,6 +201,14 @@ class DelayWindow:
     def count(self, now_ns: int, window_s: int) -> int:
         """How many samples the window holds."""
         return sum(bucket.count for bucket in self._ring.within(now_ns, window_s))
+
+    def _forget_before_shift(self, now_ns: int) -> None:
+        buckets = [bucket for bucket in self._ring.within(now_ns, LONGEST_WINDOW_S) if bucket.count]
+        second = _second_of_shift(buckets)
+        if second is not None:
+            # The second in which it happened may hold samples of both.
+            self._ring.forget_before(second + 1)
+            self.shifts += 1
 
     def _merged(self, now_ns: int, window_s: int) -> _Delays | None:
         merged = _Delays(0)

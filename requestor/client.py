@@ -39,7 +39,7 @@ class Client:
             self._socket = _connect(service)
         except TimeoutError as error:
             raise NoAnswerError(
-                f"service: got {self._name}, expected a measurement point that answers within {CONNECT_TIMEOUT_S:g} s"
+                f"service: got {self._name}, expected a measurement point to answer in {CONNECT_TIMEOUT_S:g} s"
             ) from error
         except OSError as error:
             reason = (error.strerror or str(error)).lower()

@@ -1,13 +1,23 @@
 from __future__ import annotations
 
 import math
+import random
+from collections.abc import Callable
 from statistics import fmean, pvariance
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prober.window import LARGEST_KEPT, LOSS_THRESHOLD_MS, MINIMUM_SAMPLES, DelayWindow, LossWindow
+from prober.timestamp import NS_PER_S
+from prober.window import (
+    LARGEST_KEPT,
+    LONGEST_WINDOW_S,
+    LOSS_THRESHOLD_MS,
+    MINIMUM_SAMPLES,
+    DelayWindow,
+    LossWindow,
+)
 from schemas.metrics import DelayStatistics
 
 MS, S = 1_000_000, 1_000_000_000
@@ -156,3 +166,48 @@ def test_further_copies_are_counted_apart() -> None:
     told = window.statistics(NOW_NS + 2 * S, 60)
     assert told and told.sent == 12
     assert window.duplicates(NOW_NS + 2 * S, 60) == 12
+
+
+def filled(
+    delays_ns: list[int], *, start_ns: int = 0, window: DelayWindow | None = None, rate: int = 10
+) -> DelayWindow:
+    """A window with samples at an even rate; the last one comes at `start_ns` + their number / rate."""
+    window = window or DelayWindow()
+    for number, delay_ns in enumerate(delays_ns):
+        window.add(delay_ns, sequence=number, at_ns=start_ns + (number + 1) * NS_PER_S // rate)
+    return window
+
+
+@pytest.mark.parametrize("change_ns", [200_000, -4_000_000, 60_000_000])
+def test_after_a_shift_of_the_path_the_old_samples_are_forgotten_within_seconds(change_ns: int) -> None:
+    rng = random.Random(5)
+    old = [round(rng.gauss(10e6, 30e3)) for _ in range(555)]
+    new = [round(rng.gauss(10e6 + change_ns, 30e3)) for _ in range(50)]
+    window = filled(old + new)
+    now_ns = (len(old) + len(new)) * NS_PER_S // 10
+    found = window.round_trip(now_ns, LONGEST_WINDOW_S)
+    assert found is not None
+    assert window.shifts == 1
+    assert found.mean_ms == pytest.approx((10e6 + change_ns) / 1e6, abs=0.03)
+    assert 20 <= found.count <= 50
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda rng: rng.gauss(10e6, 2e6),
+        lambda rng: 10e6 + rng.expovariate(1 / 3e6),
+        lambda rng: 10e6 + 1e6 * rng.paretovariate(2.2),
+        lambda rng: 10e6 + 1e6 * rng.lognormvariate(0, 1.2),
+        lambda rng: 10e6 if rng.random() < 0.9 else 90e6,
+    ],
+    ids=["normal", "exponential", "Pareto", "lognormal", "rare peaks"],
+)
+def test_chance_alone_is_no_shift(draw: Callable[[random.Random], float]) -> None:
+    shifts = sum(filled([round(draw(rng)) for _ in range(1200)]).shifts for rng in map(random.Random, range(20)))
+    assert shifts == 0
+
+
+def test_a_small_wobble_of_the_host_is_no_shift() -> None:
+    window = filled([5_000] * 300 + [60_000] * 300)
+    assert window.shifts == 0
