@@ -44,6 +44,7 @@ SEGMENTS = (("mp1", "mp2"), ("mp2", "mp3"))
 SAMPLES = 150
 """Probes per segment before the question is asked: 15 s at the default rate."""
 MEASURING_LIMIT_S = 40.0
+STORING_LIMIT_S = 10.0
 POLL_S = 0.25
 
 talk = Console(stderr=True)
@@ -183,15 +184,24 @@ def _error_text(metric: str, composed: ComposedMetric, true_value: float | None)
     return f"{number_text(metric, composed.value - true_value)} ({inside})"
 
 
+def _await_stored(store: ResultStore, result: PathResult) -> PathResult:
+    """The row as it is in the database; an answer does not wait for a database that is only just being opened."""
+    deadline = time.monotonic() + STORING_LIMIT_S
+    while (stored := store.get(result.id)) is None or stored.status is not result.status:
+        if time.monotonic() > deadline:
+            found = "nothing" if stored is None else stored.status
+            raise LabError(f"request {result.id}: got {found} in {store.name}, expected {result.status}")
+        time.sleep(POLL_S)
+    return stored
+
+
 def _show_stored(lab: Lab, result: PathResult) -> None:
     configuration = load_configuration(lab.directory.configuration(SOURCE))
     store = ResultStore(configuration.store_url)
     try:
-        stored = store.get(result.id)
+        stored = _await_stored(store, result)
     finally:
         store.close()
-    if stored is None:
-        raise LabError(f"request {result.id} is not in {store.name}")
     table = Table(title=f"The stored row in {store.name}", title_justify="left", show_header=False)
     table.add_row("id", stored.id)
     table.add_row("status", str(stored.status))

@@ -29,9 +29,13 @@ class PointIdentity:
     serves: tuple[IPv4Network, ...]
     """Prefixes of hosts behind this point that run nothing of ours."""
 
+    def is_own(self, address: str) -> bool:
+        """Whether `address` is one of this host's."""
+        return address == self.address or address in self.own_addresses
+
     def is_last_for(self, destination: str) -> bool:
         """Whether the path to `destination` ends here, as far as points can see."""
-        if destination in self.own_addresses or destination == self.address:
+        if self.is_own(destination):
             return True
         if not self.serves:
             return False
@@ -86,10 +90,10 @@ class Pipeline:
         if (request.source, request.destination) != (source, destination):
             stated = f"{request.source}, {request.destination}"
             return f"hs, hd: got {stated}, expected the packet's {source}, {destination}"
-        own = self.identity.own_addresses | {self.identity.address}
-        if source in own:
+        is_own = self.identity.is_own
+        if is_own(source):
             return "source: this point sent the request itself"
-        if any(record.current in own for record in message.records) or request.last_point in own:
+        if any(is_own(record.current) for record in message.records) or is_own(request.last_point or ""):
             return "mp: this point is on the path already"
         if len(message.records) >= MAX_RECORDS:
             return f"mrp: got {len(message.records)} records, expected fewer than {MAX_RECORDS}"
