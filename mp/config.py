@@ -210,7 +210,8 @@ def configuration_from_toml(text: str, *, origin: str = "configuration") -> Conf
     known = ("point", "measurement", "probe", "clock", "store", "service", "log", "names")
     for name in content:
         if name not in known:
-            raise ConfigurationError(name, content[name], f"one of the tables {', '.join(known)}")
+            # The content is not shown: it may hold a password under a misspelled name.
+            raise ConfigurationError(name, "...", f"one of the tables {', '.join(known)}")
     point = _point(content)
     clock = _Table("clock", content)
     assumed = clock.number("assumed_error_ms", None, 1e-6, 10_000)

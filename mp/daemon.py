@@ -8,6 +8,7 @@ import logging
 import random
 import signal
 from contextlib import AsyncExitStack
+from ipaddress import IPv4Address
 from typing import Any
 
 from mp import clock
@@ -166,6 +167,8 @@ class Daemon:
             raise UsageError("source", query.source, f"this point's address, {self.point.address}")
         if query.destination in (self.point.address, *self.host.addresses):
             raise UsageError("destination", query.destination, "an address of another host")
+        if any(IPv4Address(query.destination) in network for network in self.point.serves):
+            raise UsageError("destination", query.destination, "a host that this point does not serve itself")
         return await self.measurements.measure(query.starting_at(self.point.address))
 
     async def _keep_house(self) -> None:

@@ -63,7 +63,7 @@ def test_a_file_with_names_alone_serves_the_command_line() -> None:
         ('[store]\nurl = "postgresql://u:hunter2@h/d"\n', r"store.url: got 'postgresql:\.\.\.', expected sqlite"),
         ('[store]\npassword = "hunter2"\n', "store.password: got '...'"),
         ('[names]\na = "b"\n', "names.a: got 'b', expected an IPv4 address"),
-        ("[flows]\n", "flows: got {}, expected one of the tables"),
+        ('[stroe]\nurl = "mysql://u:hunter2@h/d"\n', r"stroe: got '\.\.\.', expected one of the tables"),
         ("point = 3\n", "point: got 3, expected a table"),
         ("[point\n", "config: got 'configuration', expected a TOML file"),
     ],

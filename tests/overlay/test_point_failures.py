@@ -1,0 +1,159 @@
+"""Points that end in every way: what others' traffic, the next request, and the kernel notice of it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from schemas.message import SegmentState
+from schemas.result import ResultStatus
+from tests.overlay.network import Network, eventually, points_of
+from tests.overlay.stream import Stream
+
+pytestmark = pytest.mark.netns
+
+ROUTER_ALERT = b"\x94\x04\x00\x00"
+GONE_S = 2.0
+CHAIN = "-N INPATH-49862"
+LOST_IN_A_KILLED_QUEUE = 3
+"""What waits for a verdict when its process is killed: at 100 packets/s, hardly ever one."""
+
+
+@pytest.fixture
+def passers_by(row: Network) -> Iterator[tuple[Stream, Stream]]:
+    """Traffic over the whole row in the direction that loses nothing: ordinary, and some that points look at."""
+    with (
+        Stream(row, "h2", "h1") as plain,
+        Stream(row, "h2", "h1", port=49862, options=ROUTER_ALERT, gap_s=0.01) as alerted,
+    ):
+        yield plain, alerted
+
+
+def end(passers_by: tuple[Stream, Stream]) -> tuple[int, int]:
+    """How many of each kind were lost."""
+    for stream in passers_by:
+        stream.end()
+    plain, alerted = passers_by
+    assert plain.sent > 200 and alerted.sent > 100
+    assert (plain.refused, alerted.refused) == (0, 0)
+    return len(plain.missing), len(alerted.missing)
+
+
+def assert_one_rule(net: Network, node: str) -> None:
+    rules = net.rules(node)
+    assert net.jumps(node) == 1
+    assert rules.count(CHAIN) == 1
+    assert sum("NFQUEUE" in rule for rule in rules) == 1
+
+
+def await_end(net: Network, node: str, *, since_s: float) -> None:
+    eventually(lambda: not net.processes(node), f"no process on {node}", within_s=GONE_S)
+    assert time.monotonic() - since_s < GONE_S
+
+
+def test_a_killed_point_hurts_nobody_and_the_path_closes_over_it_until_it_is_back(
+    row: Network, passers_by: tuple[Stream, Stream]
+) -> None:
+    row.lab.kill_point("p2")
+    assert row.processes("p2") == set()
+    first = row.inpath("p1", "request", "p1", "p3", "--json")
+    assert first.exit_code == 5
+    document = first.document()
+    (segment,) = document["segments"]
+    assert (document["status"], segment["state"]) == ("partial", "pending")
+    assert (segment["upstream"], segment["current"]) == (row.address("p1"), row.address("p3"))
+    assert "ask again" in first.stderr and len(first.stderr.splitlines()) == 1
+
+    closed = row.await_answer("p1", "p3", ("p1", "p3"), within_s=10)
+    assert closed.segments[0].state is SegmentState.MEASURED
+    delay_ms, truth_ms = closed.composed["delay"].value, row.lab.truth("p1", "p3").delay_ms
+    assert delay_ms == pytest.approx(truth_ms, abs=3)
+
+    row.lab.start_point("p2")
+    assert_one_rule(row, "p2")
+    row.await_answer("p1", "p3", ("p1", "p2", "p3"))
+    plain_lost, alerted_lost = end(passers_by)
+    assert plain_lost == 0
+    assert alerted_lost <= LOST_IN_A_KILLED_QUEUE
+
+
+def test_a_point_asked_to_end_does_so_at_once_takes_its_rules_along_and_loses_no_packet(
+    row: Network, passers_by: tuple[Stream, Stream]
+) -> None:
+    started_s = time.monotonic()
+    os.kill(row.status("p2")["pid"], signal.SIGTERM)
+    await_end(row, "p2", since_s=started_s)
+    assert (row.rules("p2"), row.queues("p2")) == ([], "")
+    row.lab.start_point("p2")
+    assert_one_rule(row, "p2")
+    row.await_answer("p1", "p3", ("p1", "p2", "p3"))
+    assert end(passers_by) == (0, 0)
+
+
+def test_without_its_service_the_packet_process_ends_too_and_nothing_stays(row: Network) -> None:
+    status = row.status("p2")
+    started_s = time.monotonic()
+    os.kill(status["pid"], signal.SIGKILL)
+    await_end(row, "p2", since_s=started_s)
+    assert (row.rules("p2"), row.queues("p2")) == ([], "")
+    row.lab.start_point("p2")
+    assert_one_rule(row, "p2")
+    row.await_answer("p1", "p3", ("p1", "p2", "p3"))
+
+
+def test_a_killed_packet_process_is_started_again_and_counted(row: Network) -> None:
+    before = row.status("p2")["packet_process"]
+    os.kill(before["pid"], signal.SIGKILL)
+
+    def another() -> bool:
+        now = row.status("p2")["packet_process"]
+        return now["pid"] not in (None, before["pid"]) and now["restarts"] == before["restarts"] + 1
+
+    eventually(another, "another packet process", within_s=10)
+    row.await_answer("p1", "p3", ("p1", "p2", "p3"), within_s=10)
+    shown = row.inpath("p2", "mp", "status", "--json")
+    assert shown.exit_code == 0
+    assert shown.document()["packet_process"]["restarts"] == before["restarts"] + 1
+    assert_one_rule(row, "p2")
+    assert len(row.queues("p2").splitlines()) == 1
+
+
+def test_a_packet_process_that_hangs_is_replaced(row: Network, passers_by: tuple[Stream, Stream]) -> None:
+    before = row.status("p2")["packet_process"]
+    os.kill(before["pid"], signal.SIGSTOP)
+    eventually(
+        lambda: row.status("p2")["packet_process"]["restarts"] == before["restarts"] + 1,
+        "another packet process in place of one that hangs",
+        within_s=12,
+    )
+    row.await_answer("p1", "p3", ("p1", "p2", "p3"), within_s=10)
+    assert_one_rule(row, "p2")
+    plain_lost, _ = end(passers_by)
+    assert plain_lost == 0
+
+
+def test_without_the_last_point_the_destination_itself_says_that_nobody_answers(row: Network) -> None:
+    row.lab.kill_point("p3")
+    answer = row.inpath("p1", "request", "p1", "p3")
+    assert answer.exit_code == 3
+    assert answer.stderr == f"inpath: destination {row.address('p3')}: no measurement point listens there\n"
+    assert answer.elapsed_s < 3
+    row.lab.start_point("p3")
+    assert points_of(row.await_answer("p1", "p3", ("p1", "p2", "p3")))[-1] == row.address("p3")
+
+
+def test_a_source_that_was_killed_answers_again_and_keeps_what_it_knew(row: Network) -> None:
+    last = row.ask("p1", "p3")
+    assert last.status is ResultStatus.COMPLETE
+    row.lab.kill_point("p1")
+    answer = row.inpath("h1", "request", "p1", "p3")
+    assert answer.exit_code == 1
+    assert "connection refused" in answer.stderr and len(answer.stderr.splitlines()) == 1
+    row.lab.start_point("p1")
+    assert_one_rule(row, "p1")
+    row.await_answer("p1", "p3", ("p1", "p2", "p3"))
+    assert row.stored("p1", last.id) == last
