@@ -21,11 +21,12 @@ _STYLES = {
 }
 
 _MEANING = {
-    "delay": "delay, one-way mean",
-    "loss": "loss, one-way",
-    "jitter": "jitter, 99.9 % - min",
-    "rtt": "rtt, two-way mean",
+    "delay": "delay, mean",
+    "loss": "loss",
+    "jitter": "jitter, 99.9 %",
+    "rtt": "rtt, mean",
 }
+"""Which statistic of a metric its value is; README.md says it in full."""
 
 
 def column_name(metric: str) -> str:
