@@ -132,7 +132,10 @@ class Daemon:
             case ReportReady(report=report):
                 self.reporter.submit(report)
             case UpstreamSeen(upstream=upstream):
-                self.udp_prober.want(upstream)
+                try:
+                    self.udp_prober.want(upstream)
+                except UsageError as error:  # a forged message may name any address
+                    logger.warning("segment not measured: %s", error)
             case _:
                 logger.error("bridge: got %s, expected what the packet process sends", type(event).__name__)
 
