@@ -86,8 +86,11 @@ def _migrate(database: Database, revision: str, *, down: bool) -> None:
 
 @contextmanager
 def _only_one(connection: Connection, name: str) -> Iterator[None]:
-    """Hold a lock of the server: points that share it may start together, and its DDL cannot be undone."""
+    """Hold a lock of the database: programs that share it may start together, and MariaDB cannot undo DDL."""
     if connection.dialect.name != "mysql":
+        # Before the first read: SQLite lets no one trade a read lock up after another program has written.
+        connection.exec_driver_sql("ROLLBACK")
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
         yield
         return
     lock = {"name": _LOCK_NAME, "timeout": _LOCK_TIMEOUT_S}

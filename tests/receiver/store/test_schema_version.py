@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from importlib.resources import as_file, files
 from pathlib import Path
+from threading import Timer
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -12,6 +15,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, inspect, text
 
+from receiver.store import database
 from receiver.store.result_store import ResultStore
 from receiver.store.schema_version import HEAD, VERSION_TABLE, downgrade, upgrade
 from receiver.store.tables import METADATA
@@ -94,3 +98,31 @@ def test_alembic_is_not_imported_when_there_is_nothing_to_do(tmp_path: Path) -> 
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_new_sqlite_file_gets_its_tables_although_another_program_is_writing(tmp_path: Path) -> None:
+    file = tmp_path / "results.db"
+    with closing(sqlite3.connect(file, isolation_level=None, check_same_thread=False)) as other:
+        other.execute("PRAGMA journal_mode = WAL")
+        other.execute("BEGIN IMMEDIATE")
+        other.execute("CREATE TABLE theirs (number INTEGER)")
+        commit = Timer(0.5, other.execute, ["COMMIT"])
+        commit.start()
+        upgrade(f"sqlite:///{file}")
+        commit.join()
+    assert tables(f"sqlite:///{file}") == {*METADATA.tables, VERSION_TABLE, "theirs"}
+
+
+def test_a_new_sqlite_file_opens_although_another_program_reads_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "BUSY_TIMEOUT_MS", 1)
+    file = tmp_path / "results.db"
+    with closing(sqlite3.connect(file, isolation_level=None)) as other:
+        other.execute("CREATE TABLE theirs (number INTEGER)")
+        other.execute("BEGIN")
+        other.execute("SELECT number FROM theirs").fetchall()
+        store = database.Database(f"sqlite:///{file}")
+        with store.transaction() as connection:
+            assert inspect(connection).get_table_names() == ["theirs"]
+        store.close()
