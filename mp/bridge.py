@@ -1,7 +1,7 @@
 """What the packet process and the service process tell each other, one datagram an event (pure).
 
-The two share a SOCK_SEQPACKET pair. Neither ever waits for the other: a full socket means that the event is
-dropped and counted, and all events are such that the next one makes up for a lost one.
+The two share a SOCK_SEQPACKET pair. Neither ever waits for the other: with the socket full the service tries again
+a second later; the packet process drops and counts its word, which a copy of the request makes up for.
 """
 
 from __future__ import annotations
@@ -73,7 +73,6 @@ class Failed:
     """Packet process to service: it cannot work, and why."""
 
     text: str
-    exit_code: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

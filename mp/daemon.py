@@ -190,17 +190,15 @@ class Daemon:
         host = read_host_state()
         if host != self.host:
             logger.info("host changed: addresses %s, smallest MTU %d", host.addresses, host.smallest_mtu_bytes)
-            self.host = host
-            self.link.send(HostChanged(own_addresses=host.addresses, room=host.room))
+            if self.link.send(HostChanged(own_addresses=host.addresses, room=host.room)):
+                self.host = host
 
     def _tell_segments(self) -> None:
         now_ns = clock.now_ns()
         measured = {segment.peer: segment for segment in self.prober.measured(now_ns)}
-        for peer in self._told - measured.keys():
-            self.link.send(SegmentGone(upstream=peer))
-        for segment in measured.values():
-            self.link.send(self._known(segment, now_ns))
-        self._told = set(measured)
+        gone = {peer for peer in self._told - measured.keys() if self.link.send(SegmentGone(upstream=peer))}
+        known = {peer for peer, segment in measured.items() if self.link.send(self._known(segment, now_ns))}
+        self._told = (self._told | known) - gone
 
     def _known(self, segment: Segment, now_ns: int) -> SegmentKnown:
         assert segment.newest_sample_at_ns is not None  # a measured segment has samples
@@ -247,7 +245,7 @@ def run_daemon(configuration: Configuration) -> None:
     if configuration.point is None:
         raise ConfigurationError("point", None, "a table [point] with this point's address")
     configure_logs(configuration.log.level, configuration.log.format)
-    require_capabilities()
+    require_capabilities(configuration.probe.port)
     try:
         configuration.point.state_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:

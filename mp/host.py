@@ -28,6 +28,8 @@ _ETHERNET_MTU_BYTES = 1500
 
 _CAPABILITIES = {12: "CAP_NET_ADMIN", 13: "CAP_NET_RAW"}
 """Bits of linux/capability.h: the first for queue and rules, the second for router alert and time stamps."""
+_BIND_SERVICE = {10: "CAP_NET_BIND_SERVICE"}
+"""For a port below 1024."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,19 +55,18 @@ def read_host_state() -> HostState:
         return HostState(_addresses(control), min(known, default=_ETHERNET_MTU_BYTES))
 
 
-def require_capabilities() -> None:
-    """Check what interception needs.
+def require_capabilities(probe_port: int) -> None:
+    """Check what interception and the reflector's port need.
 
     Raises:
         HostError: names the missing capabilities.
     """
     status = Path("/proc/self/status").read_text()
     effective = int(next(line.split()[1] for line in status.splitlines() if line.startswith("CapEff:")), 16)
-    missing = [name for bit, name in _CAPABILITIES.items() if not effective >> bit & 1]
+    needed = _CAPABILITIES if probe_port >= 1024 else _BIND_SERVICE | _CAPABILITIES
+    missing = [name for bit, name in needed.items() if not effective >> bit & 1]
     if missing:
-        raise HostError(
-            f"capabilities: got none of {', '.join(missing)}, expected them (run as root or grant them)"
-        )
+        raise HostError(f"capabilities: {', '.join(missing)} missing, expected them (run as root or grant them)")
 
 
 def _addresses(control: socket.socket) -> tuple[str, ...]:

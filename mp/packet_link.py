@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from mp import clock
 from mp.bridge import MAX_EVENT_BYTES, Event, Failed, Heartbeat, Ready, Setup, event_from_bytes, event_to_bytes
+from mp.interception import remove_rules
 from schemas.errors import HostError, MessageError
 
 logger = logging.getLogger(__name__)
@@ -39,10 +40,8 @@ class PacketLink:
         self._bridge: socket.socket | None = None
         self._supervisor: asyncio.Task[None] | None = None
         self._heard_at_ms = 0
-        self._stopping = False
         self.rules = ""
         self.restarts = 0
-        self.dropped = 0
         self.counters: dict[str, int] = {}
 
     @property
@@ -59,45 +58,56 @@ class PacketLink:
         await self._launch()
         self._supervisor = asyncio.create_task(self._supervise(), name="packet process supervisor")
 
-    def send(self, event: Event) -> None:
-        """Tell the process something, unless it cannot listen now."""
+    def send(self, event: Event) -> bool:
+        """Tell the process something; False when it cannot listen now, so that it must be told again."""
         if self._bridge is None:
-            return
+            return False
         try:
             self._bridge.send(event_to_bytes(event))
-        except BlockingIOError:
-            self.dropped += 1
-        except OSError:
-            logger.debug("the packet process is gone; the supervisor starts it again")
+        except OSError as error:
+            logger.debug("the packet process does not listen: %s", error.strerror)
+            return False
+        return True
 
     async def close(self) -> None:
         """End the process; it takes its rules away."""
-        self._stopping = True
         if self._supervisor is not None:
             self._supervisor.cancel()
             await asyncio.gather(self._supervisor, return_exceptions=True)
-        await self._end()
+        if await self._end():
+            await asyncio.to_thread(self._remove_rules)
+
+    def _remove_rules(self) -> None:
+        """A process that had to be killed could not take its rules away."""
+        try:
+            remove_rules(self.rules, self._setup())
+        except HostError as error:
+            logger.error("rules of the killed packet process stay: %s", error)
 
     async def _launch(self) -> None:
+        try:
+            await self._start_process()
+        except (OSError, MessageError, TimeoutError, HostError) as error:
+            await self._end()
+            if isinstance(error, HostError):
+                raise
+            reason = str(error) or f"not ready within {START_LIMIT_S:g} s"
+            raise HostError(f"packet process: {reason}") from error
+
+    async def _start_process(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         for end in (ours, theirs):
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER_BYTES)
         ours.setblocking(False)
+        self._bridge = ours
         try:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "mp.packet_process", str(theirs.fileno()), pass_fds=(theirs.fileno(),)
             )
         finally:
             theirs.close()
-        self._bridge = ours
         ours.send(event_to_bytes(self._setup()))
-        try:
-            self.rules = await asyncio.wait_for(self._first_word(ours), START_LIMIT_S)
-        except (HostError, TimeoutError) as error:
-            await self._end()
-            if isinstance(error, HostError):
-                raise
-            raise HostError(f"packet process: not ready within {START_LIMIT_S:g} s") from error
+        self.rules = await asyncio.wait_for(self._first_word(ours), START_LIMIT_S)
         self._heard_at_ms = clock.monotonic_ms()
         asyncio.get_running_loop().add_reader(ours.fileno(), self._listen)
 
@@ -149,17 +159,19 @@ class PacketLink:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(process.wait(), 1.0)
 
-    async def _end(self) -> None:
-        """Closing the bridge asks the process to end; it is killed if it does not."""
+    async def _end(self) -> bool:
+        """Closing the bridge asks the process to end; it is killed if it does not. Says whether it was killed."""
         if self._bridge is not None:
             asyncio.get_running_loop().remove_reader(self._bridge.fileno())
             self._bridge.close()
             self._bridge = None
         process, self._process = self._process, None
         if process is None or process.returncode is not None:
-            return
+            return False
         try:
             await asyncio.wait_for(process.wait(), STOP_LIMIT_S)
         except TimeoutError:
             process.kill()
             await process.wait()
+            return True
+        return False

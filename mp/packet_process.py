@@ -1,7 +1,7 @@
 """The packet process: kernel queue, pipeline, verdict; nothing else shares its interpreter.
 
-It imports little, waits for nobody, and holds the only network capabilities. It ends, and takes its rules with it,
-when the service process is gone or on SIGTERM.
+It imports little and waits for nobody. It ends, and takes its rules with it, when the service process is gone or
+on SIGTERM.
 """
 
 from __future__ import annotations
@@ -18,14 +18,7 @@ from collections import Counter
 from ipaddress import IPv4Network
 from typing import assert_never
 
-from interceptor.firewall import (
-    InterceptionRule,
-    InterceptionRules,
-    IptablesRules,
-    NftRules,
-    RuleBackend,
-    detect_backend,
-)
+from interceptor.firewall import InterceptionRules
 from interceptor.nfqueue import KernelQueue
 from interceptor.packet import decode_packet, with_payload
 from interceptor.packet_queue import InterceptedPacket
@@ -45,6 +38,7 @@ from mp.bridge import (
     event_from_bytes,
     event_to_bytes,
 )
+from mp.interception import backend_of, rule_of
 from mp.logs import configure_logs
 from processor.decision import Forward, HandOver, PassThrough, SendReport
 from processor.pipeline import Pipeline, PointIdentity
@@ -54,8 +48,9 @@ from schemas.errors import InpathError, MessageError, PacketError
 logger = logging.getLogger(__name__)
 
 HEARTBEAT_MS = 1000
-PACKETS_BETWEEN_READS = 64
-"""A full queue is drained without a pause; look at the service's news this often all the same."""
+LONGEST_TURN_MS = 200
+"""The queue is drained without a pause. When that takes longer, the rest passes undecoded until the process has
+looked at the service again: it must not seem hung, however expensive the packets are."""
 
 
 class PacketProcess:
@@ -69,6 +64,8 @@ class PacketProcess:
     def __init__(self, bridge: socket.socket, setup: Setup) -> None:
         self._bridge = bridge
         self._room = setup.room
+        self.turn_began_ms = clock.monotonic_ms()
+        """When the loop last looked at everything."""
         self._counters: Counter[str] = Counter()
         self._segments = SegmentTable()
         identity = PointIdentity(
@@ -82,8 +79,10 @@ class PacketProcess:
     def handle(self, packet: InterceptedPacket) -> None:
         """Give one packet its verdict."""
         self._counters["intercepted"] += 1
-        if self._counters["intercepted"] % PACKETS_BETWEEN_READS == 0:
-            self.read_events()
+        if clock.monotonic_ms() - self.turn_began_ms > LONGEST_TURN_MS:
+            self._counters["overloaded"] += 1
+            packet.accept()
+            return
         try:
             datagram = decode_packet(packet.payload)
         except PacketError as error:
@@ -115,13 +114,14 @@ class PacketProcess:
 
     def read_events(self) -> None:
         """Take in what the service says, without waiting."""
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                data = self._bridge.recv(MAX_EVENT_BYTES)
-                if not data:
-                    self.service_gone = True
-                    return
+        try:
+            while data := self._bridge.recv(MAX_EVENT_BYTES):
                 self._take(event_from_bytes(data))
+        except BlockingIOError:
+            return
+        except OSError as error:  # the service was killed with events of ours unread
+            logger.debug("bridge: %s", error.strerror)
+        self.service_gone = True
 
     def beat(self, queue: KernelQueue) -> None:
         """Tell the service that this process lives, and what it has done."""
@@ -172,25 +172,13 @@ class PacketProcess:
             self.service_gone = True
 
 
-def _backend(name: str, rule: InterceptionRule) -> RuleBackend:
-    match name:
-        case "iptables":
-            return IptablesRules()
-        case "nft":
-            return NftRules()
-        case _:
-            return detect_backend(rule)
-
-
 def _serve(bridge: socket.socket, setup: Setup, stop: int) -> None:
     """Intercept until the service is gone or `stop` becomes readable."""
     process = PacketProcess(bridge, setup)
-    rule = InterceptionRule(
-        queue_number=setup.queue, port=setup.port, rate_per_s=setup.rate_per_s, burst=setup.burst
-    )
-    backend = _backend(setup.rules, rule)
+    rule = rule_of(setup)
+    backend = backend_of(setup.rules, rule)
     with KernelQueue(setup.queue, process.handle) as queue, InterceptionRules(rule, backend):
-        bridge.send(event_to_bytes(Ready(rules=type(backend).__name__)))
+        bridge.send(event_to_bytes(Ready(rules=backend.name)))
         bridge.setblocking(False)
         gc.freeze()  # what is alive now stays: no need to look at it again at each collection
         poll = select.poll()
@@ -198,7 +186,7 @@ def _serve(bridge: socket.socket, setup: Setup, stop: int) -> None:
             poll.register(descriptor, select.POLLIN)
         next_beat = clock.monotonic_ms()
         while not process.service_gone:
-            now = clock.monotonic_ms()
+            now = process.turn_began_ms = clock.monotonic_ms()
             if now >= next_beat:
                 process.beat(queue)
                 next_beat = now + HEARTBEAT_MS
@@ -208,6 +196,7 @@ def _serve(bridge: socket.socket, setup: Setup, stop: int) -> None:
             if bridge.fileno() in ready:
                 process.read_events()
             if queue.fileno() in ready:
+                process.turn_began_ms = clock.monotonic_ms()
                 queue.process_pending()
 
 
@@ -229,7 +218,7 @@ def main() -> None:
         _serve(bridge, setup, wake_read)
     except InpathError as error:
         with contextlib.suppress(OSError):
-            bridge.send(event_to_bytes(Failed(text=str(error), exit_code=error.exit_code)))
+            bridge.send(event_to_bytes(Failed(text=str(error))))
         sys.exit(error.exit_code)
 
 

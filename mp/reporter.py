@@ -15,9 +15,15 @@ logger = logging.getLogger(__name__)
 
 MAX_UNDER_WAY = 256
 """A flood of requests must not become a flood of connections; what is above is dropped and counted."""
+MAX_UNDER_WAY_PER_SOURCE = 32
+MAX_LIFETIME_MS = 300_000
+"""No source waits longer for an answer, whatever the message says."""
 FIRST_RETRY_S = 0.3
 MAX_RETRY_S = 3.0
 ACKNOWLEDGEMENT_WAIT_S = 5.0
+
+_Key = tuple[str, str, int, int]
+"""Source, id, copy and part of a report."""
 
 
 class Reporter:
@@ -31,7 +37,8 @@ class Reporter:
     def __init__(self, address: str, port: int) -> None:
         self._address = address
         self._port = port
-        self._under_way: dict[tuple[str, str, int, int], asyncio.Task[None]] = {}
+        self._under_way: dict[_Key, asyncio.Task[None]] = {}
+        self._failures: Counter[_Key] = Counter()
         self.counters: Counter[str] = Counter()
 
     def submit(self, report: Report) -> None:
@@ -39,12 +46,12 @@ class Reporter:
         key = (report.source, report.id, report.copy, report.part)
         if key in self._under_way:
             return
-        if len(self._under_way) >= MAX_UNDER_WAY:
+        if not self._has_room(report.source):
             self.counters["dropped"] += 1
             return
-        task = asyncio.create_task(self._carry(report), name=f"report {report.id}")
+        task = asyncio.create_task(self._carry(key, report), name=f"report {report.id}")
         self._under_way[key] = task
-        task.add_done_callback(lambda _: self._under_way.pop(key, None))
+        task.add_done_callback(lambda _: self._forget(key))
 
     async def close(self) -> None:
         """Give up what is under way."""
@@ -53,14 +60,32 @@ class Reporter:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _carry(self, report: Report) -> None:
-        deadline_ms = clock.monotonic_ms() + report.lifetime_ms
+    def _has_room(self, source: str) -> bool:
+        """Whether a report to `source` may begin; one that nobody takes gives way to it."""
+        if sum(key[0] == source for key in self._under_way) >= MAX_UNDER_WAY_PER_SOURCE:
+            return False
+        if len(self._under_way) >= MAX_UNDER_WAY:
+            worst, failures = max(self._failures.items(), key=lambda item: item[1], default=(None, 0))
+            if worst is None or failures < 2:
+                return False
+            self._under_way[worst].cancel()
+            self._forget(worst)
+            self.counters["displaced"] += 1
+        return True
+
+    def _forget(self, key: _Key) -> None:
+        self._under_way.pop(key, None)
+        self._failures.pop(key, None)
+
+    async def _carry(self, key: _Key, report: Report) -> None:
+        deadline_ms = clock.monotonic_ms() + min(report.lifetime_ms, MAX_LIFETIME_MS)
         retry_s = FIRST_RETRY_S
         while True:
             try:
                 answer = await asyncio.wait_for(self._send(report), ACKNOWLEDGEMENT_WAIT_S)
             except (OSError, TimeoutError, MessageError) as error:
                 logger.debug("report %s to %s: %s", report.id, report.source, error or "no acknowledgement")
+                self._failures[key] += 1
             else:
                 self._note(report, answer)
                 return
@@ -73,7 +98,7 @@ class Reporter:
 
     def _note(self, report: Report, answer: framing.Frame) -> None:
         match answer:
-            case framing.Acknowledgement():
+            case framing.Acknowledgement(id=report.id, copy=report.copy, part=report.part):
                 self.counters["acknowledged"] += 1
                 logger.info("report %s part %d to %s acknowledged", report.id, report.part, report.source)
             case _:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from mp.result_view import column_name, number_text
+from mp.result_view import number_text
 from schemas.metrics import METRICS
 
 
@@ -32,17 +33,21 @@ def _store_text(document: Mapping[str, Any]) -> str:
 
 
 def _neighbor_table(document: Mapping[str, Any]) -> Table:
-    table = Table(title="Neighbors: the segment from each to this point, last 60 s", title_justify="left")
-    for column in ("neighbor", "role", "state"):
-        table.add_column(column)
-    for column in (*map(column_name, METRICS), "n", "age"):
-        table.add_column(column, justify="right")
+    table = Table(
+        title="Neighbors: the segment from each to this point, last 60 s (ms; loss in %)",
+        title_justify="left",
+        box=box.SIMPLE,
+        padding=(0, 1, 0, 0),
+    )
+    for column in ("neighbor", "state"):
+        table.add_column(column, no_wrap=True)
+    for column in (*METRICS, "n", "age"):
+        table.add_column(column, justify="right", no_wrap=True)
     for neighbor in document["neighbors"]:
         metrics = neighbor["last_60_s"]
         age = neighbor["newest_sample_age_s"]
         table.add_row(
             neighbor["address"],
-            neighbor["role"],
             neighbor["state"],
             *(number_text(name, metrics[name]["value"]) if name in metrics else "-" for name in METRICS),
             str(max((values["count"] for values in metrics.values()), default=0)),

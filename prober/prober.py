@@ -12,7 +12,7 @@ from __future__ import annotations
 import heapq
 import random
 from dataclasses import dataclass
-from ipaddress import AddressValueError, IPv4Address
+from ipaddress import AddressValueError, IPv4Address, IPv4Network
 
 from prober.clock_state import ClockState
 from prober.reflector import Reflector, Reply, Source
@@ -29,6 +29,9 @@ REFLECTED_SILENCE_NS = 5 * NS_PER_S
 """A peer that probed us and is silent for so long has stopped."""
 UNWANTED_NS = 900 * NS_PER_S
 """A learned peer that nobody wanted for so long is forgotten."""
+UNANSWERED_NS = 20 * NS_PER_S
+"""A learned peer that has not answered a single probe for so long is forgotten: it may be no point at all."""
+_THIS_NETWORK = IPv4Network("0.0.0.0/8")
 REVIEW_NS = 250 * NS_PER_MS
 """How often it is looked who should probe; far below the waiting times above."""
 
@@ -44,6 +47,18 @@ class _Neighbor:
     wanted_at_ns: int | None = None
     heard_at_ns: int | None = None
     session: SenderSession | None = None
+    started_at_ns: int = 0
+    """When our session began."""
+
+    def is_mute(self, now_ns: int) -> bool:
+        """Whether it was learned and has never answered or probed us."""
+        return (
+            not self.configured
+            and self.session is not None
+            and self.heard_at_ns is None
+            and self.segment.events[Event.RECEIVED] == 0
+            and now_ns - self.started_at_ns > UNANSWERED_NS
+        )
 
 
 class Prober:
@@ -205,8 +220,8 @@ class Prober:
 
     def _learn(self, peer: str, *, wanted: bool) -> _Neighbor | None:
         number = _number("peer", peer)
-        if number == self._own:
-            raise UsageError("peer", peer, "the address of another measurement point")
+        if number == self._own or not _is_unicast(peer):
+            raise UsageError("peer", peer, "the unicast address of another measurement point")
         if len(self._neighbors) >= MAX_SEGMENTS and not self._make_room(wanted=wanted):
             return None
         neighbor = self._neighbors[peer] = _Neighbor(Segment(peer), is_lower=number < self._own)
@@ -246,6 +261,9 @@ class Prober:
         self._next_review_ns = now_ns + REVIEW_NS
         for peer, neighbor in list(self._neighbors.items()):
             wanted = neighbor.configured or _is_recent(neighbor.wanted_at_ns, now_ns)
+            if neighbor.is_mute(now_ns):
+                del self._neighbors[peer]
+                continue
             if neighbor.session is None:
                 if wanted and neighbor.start_at_ns <= now_ns:
                     self._start(peer, neighbor, now_ns)
@@ -260,6 +278,7 @@ class Prober:
         neighbor.session = SenderSession(
             neighbor.segment, random_source=self._random, now_ns=now_ns, rate_per_s=self._rate_per_s
         )
+        neighbor.started_at_ns = now_ns
         neighbor.segment.role = Role.SENDER
         self._plan(peer, neighbor.session)
 
@@ -292,6 +311,12 @@ def _number(field: str, address: str) -> int:
         return int(IPv4Address(address))
     except AddressValueError as error:
         raise UsageError(field, address, "an IPv4 address") from error
+
+
+def _is_unicast(address: str) -> bool:
+    """Whether one host can have the address: a forged message must not have us probe a whole network."""
+    one = IPv4Address(address)
+    return not (one.is_multicast or one.is_reserved or one in _THIS_NETWORK)
 
 
 def _is_recent(at_ns: int | None, now_ns: int) -> bool:

@@ -85,6 +85,8 @@ def _compose_metric(name: str, records: Sequence[SegmentRecord], waited_ms: floa
     undefined = [record for record in records if not _is_defined(name, record)]
     estimate = None if undefined or not records else _estimate(name, records)
     binding = undefined[0] if undefined else max(records, key=lambda record: _share(name, record), default=None)
+    if binding is not None and not undefined and _share(name, binding) == 0:
+        binding = None  # no segment has any part in it
     return ComposedMetric(
         value=None if estimate is None else estimate.value,
         unit=METRICS[name].unit,

@@ -19,6 +19,8 @@ DEFAULT_TIMEOUT_S = 10.0
 MAX_TIMEOUT_S = 300.0
 DEFAULT_MAX_AGE_S = 15.0
 MAX_MAX_AGE_S = 3600.0
+_NAME_LENGTH = 63
+"""No name is longer; a search for a near one must not take long over a text that is none."""
 
 
 def metrics_from_text(text: str) -> tuple[str, ...]:
@@ -38,10 +40,9 @@ def metrics_from_text(text: str) -> tuple[str, ...]:
 
 def seconds_from_value(field: str, value: object, *, least: float, most: float) -> float:
     """A finite number of seconds between the bounds, or UsageError."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    # The comparison is false for NaN, and takes integers that would overflow as a float.
+    if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
         raise UsageError(field, value, f"a number of seconds from {least:g} to {most:g}")
-    if not least <= value <= most:
-        raise UsageError(field, value, f"{least:g} to {most:g} seconds")
     return float(value)
 
 
@@ -56,7 +57,7 @@ def address_from_text(field: str, text: str, names: Mapping[str, str]) -> str:
     try:
         address = IPv4Address(text)
     except ValueError:
-        near = get_close_matches(text, names, n=1)
+        near = get_close_matches(text[:_NAME_LENGTH], names, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
         known = f"a name of the {len(names)} in [names]" if names else "a name of [names], which is empty,"
         raise UsageError(field, text, f"{known} or an IPv4 address{hint}") from None

@@ -115,6 +115,9 @@ class Service:
             return await self._answer(document_from_line(line))
         except InpathError as error:
             return error_document(error)
+        except Exception:  # one question must neither end the service nor stay without an answer
+            logger.exception("a question failed")
+            return error_document(HostError("service: the question failed; the point's log says why"))
 
 
 def _is_served(path: Path) -> bool:

@@ -14,6 +14,8 @@ InpathError                 the root; carries the exit code of the command line
 
 from __future__ import annotations
 
+_SHOWN = 200
+
 
 class InpathError(Exception):
     """The root of all errors raised on purpose; its text is one line meant for a person."""
@@ -33,6 +35,14 @@ class ProbeError(InpathError):
     """The bytes are no STAMP packet (RFC 8762), or one that must be ignored."""
 
 
+def _shortened(value: object) -> str:
+    """What a person needs to recognize the value; whole, it could fill a screen."""
+    if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > _SHOWN:
+        return "a huge number"  # Python refuses to write out an integer of thousands of digits
+    text = repr(value[:_SHOWN] if isinstance(value, str) else value)
+    return text if len(text) <= _SHOWN + 2 else f"{text[:_SHOWN]}..."
+
+
 class UsageError(InpathError):
     """A value that somebody gave cannot be meant.
 
@@ -45,7 +55,7 @@ class UsageError(InpathError):
     exit_code = 2
 
     def __init__(self, field: str, value: object, expected: str) -> None:
-        super().__init__(f"{field}: got {value!r}, expected {expected}")
+        super().__init__(f"{field}: got {_shortened(value)}, expected {expected}")
         self.field = field
         self.value = value
         self.expected = expected

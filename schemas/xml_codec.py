@@ -22,6 +22,7 @@ MAX_XML_BYTES = 65_536
 
 END_TAG = b"</m>"
 _XML_SPACE = " \t\n\r"
+_XML_SPACES = re.compile(f"[{_XML_SPACE}]+")
 _OCTET = r"(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
 _ADDRESS = re.compile(rf"(?:{_OCTET}\.){{3}}{_OCTET}")
 _IDENTIFIER = re.compile(r"[0-9a-f]{32}")
@@ -44,7 +45,7 @@ def _pattern(pattern: re.Pattern[str], convert: Convert, expected: str) -> Conve
 
 
 def _metric_names(text: str) -> tuple[str, ...]:
-    names = tuple(text.split())
+    names = tuple(_XML_SPACES.split(text.strip(_XML_SPACE)))  # str.split knows spaces that XML does not
     if not 1 <= len(names) <= _MAX_METRICS or any(name not in METRICS for name in names):
         raise ValueError(f"got {text[:80]!r}, expected 1 to {_MAX_METRICS} of {', '.join(METRICS)}")
     return names

@@ -60,7 +60,7 @@ events = st.one_of(
     st.builds(SegmentGone, upstream=addresses),
     st.builds(HostChanged, own_addresses=st.lists(addresses).map(tuple), room=st.integers(0, 9000)),
     st.builds(Ready, rules=st.text()),
-    st.builds(Failed, text=st.text(), exit_code=st.integers(0, 5)),
+    st.builds(Failed, text=st.text()),
     st.builds(Heartbeat, counters=st.dictionaries(st.text(), st.integers(0, 2**53))),
     st.just(SETUP),
 )

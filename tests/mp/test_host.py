@@ -35,11 +35,14 @@ def test_missing_capabilities_are_named(monkeypatch: pytest.MonkeyPatch) -> None
     text = "Name:\tx\nCapEff:\t0000000000001000\n"
     monkeypatch.setattr(Path, "read_text", lambda self: text)
     with pytest.raises(HostError, match="CAP_NET_RAW") as caught:
-        require_capabilities()
+        require_capabilities(8620)
+    assert "CAP_NET_BIND_SERVICE" not in str(caught.value)
+    with pytest.raises(HostError, match="CAP_NET_BIND_SERVICE"):
+        require_capabilities(862)
     assert "CAP_NET_ADMIN" not in str(caught.value)
 
 
 def test_root_has_what_is_needed() -> None:
     assert os.geteuid() == 0
-    require_capabilities()
+    require_capabilities(862)
     assert host.read_host_state().addresses

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import pytest
 
@@ -130,6 +131,48 @@ def test_a_report_that_nobody_takes_is_given_up_when_its_lifetime_ends() -> None
         reporter = Reporter("127.0.0.1", 9)  # the discard port: nobody listens in the tests
         reporter.submit(report(lifetime_ms=500))
         await until(lambda: reporter.counters["given_up"] == 1)
+        await reporter.close()
+
+    asyncio.run(main())
+
+
+def test_a_lifetime_beyond_all_reason_holds_no_place_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mp.reporter.MAX_LIFETIME_MS", 300)
+
+    async def main() -> None:
+        reporter = Reporter("127.0.0.1", 9)
+        reporter.submit(report(lifetime_ms=10**15 - 1))
+        await until(lambda: reporter.counters["given_up"] == 1)
+        await reporter.close()
+
+    asyncio.run(main())
+
+
+def test_reports_that_nobody_takes_give_way_to_new_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mp.reporter.MAX_UNDER_WAY", 3)
+    monkeypatch.setattr("mp.reporter.FIRST_RETRY_S", 0.01)
+
+    async def main() -> None:
+        reporter = Reporter("127.0.0.1", 9)
+        for part in range(3):
+            reporter.submit(report(lifetime_ms=60_000, part=part))
+        await asyncio.sleep(0.2)
+        reporter.submit(report(part=7))
+        assert (reporter.counters["displaced"], reporter.counters["dropped"]) == (1, 0)
+        await reporter.close()
+
+    asyncio.run(main())
+
+
+def test_one_source_cannot_take_all_places(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mp.reporter.MAX_UNDER_WAY_PER_SOURCE", 2)
+
+    async def main() -> None:
+        reporter = Reporter("127.0.0.1", 9)
+        for part in range(3):
+            reporter.submit(report(part=part))
+        reporter.submit(replace(report(), source="127.0.0.2"))
+        assert reporter.counters["dropped"] == 1
         await reporter.close()
 
     asyncio.run(main())

@@ -9,7 +9,7 @@ from prober.packet import SenderPacket
 from prober.prober import MAX_SEGMENTS, UNWANTED_NS, Prober
 from prober.reflector import Source
 from prober.segment import Event, Role
-from prober.timestamp import ErrorEstimate, ntp_from_unix_ns
+from prober.timestamp import NS_PER_S, ErrorEstimate, ntp_from_unix_ns
 from schemas.errors import ProbeError, UsageError
 from schemas.message import SegmentState
 from tests.prober.simulated import HIGHER, LOWER, Direction, SimulatedLink
@@ -183,3 +183,22 @@ def test_a_snapshot_tells_all_of_a_segment() -> None:
     assert snapshot.hops == 1
     assert snapshot.counters["sent"] == snapshot.counters["received"] > 100
     assert set(snapshot.counters) == {"shift", *(event.value for event in Event)}
+
+
+@pytest.mark.parametrize("peer", ["224.0.0.5", "255.255.255.255", "240.1.1.1", "0.0.0.0", "0.1.2.3"])
+def test_no_forged_message_has_a_whole_network_probed(peer: str) -> None:
+    prober = Prober(LOWER, random_source=random.Random(1), clock=CLOCK)
+    with pytest.raises(UsageError, match="unicast"):
+        prober.want(peer, 0)
+
+
+def test_a_learned_peer_that_never_answers_is_forgotten_soon_and_a_configured_one_never() -> None:
+    prober = Prober(LOWER, random_source=random.Random(1), clock=CLOCK)
+    prober.want("10.9.9.8", 0)
+    prober.want("10.9.9.9", 0, configured=True)
+    sent = {"10.9.9.8": 0, "10.9.9.9": 0}
+    for step in range(6_000):  # a minute
+        for probe in prober.due(step * 10_000_000):
+            sent[probe.peer] += 1
+    assert [snapshot.peer for snapshot in prober.segments(60 * NS_PER_S)] == ["10.9.9.9"]
+    assert sent["10.9.9.8"] < 300 < sent["10.9.9.9"]

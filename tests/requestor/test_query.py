@@ -41,6 +41,8 @@ def test_a_query_survives_its_document() -> None:
         ({"metrics": "loss"}, "a list"),
         ({"timeout_s": 0}, "timeout: got 0"),
         ({"timeout_s": math.nan}, "timeout: got nan"),
+        ({"timeout_s": 10**400}, "timeout: got a huge number"),
+        ({"source": "x" * 100_000}, r"source: got 'x{200}', expected|source: got 'x+\.\.\., expected"),
         ({"timeout_s": True}, "timeout: got True"),
         ({"max_age_s": -1}, "max-age: got -1"),
     ],

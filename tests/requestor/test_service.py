@@ -43,6 +43,8 @@ async def answer(question: dict[str, Any]) -> dict[str, Any]:
             return {"result": RESULT.to_json()}
         case {"ask": "status"}:
             return {"status": {"ok": True}}
+    if question.get("ask") == "bug":
+        raise ZeroDivisionError("not raised on purpose")
     raise UsageError("ask", question.get("ask"), "path or status")
 
 
@@ -92,6 +94,13 @@ def test_a_question_that_cannot_be_meant_gets_its_error_and_the_connection_lives
     with running(tmp_path / "s.sock"), Client(tmp_path / "s.sock") as client:
         with pytest.raises(RemoteError, match="ask: got 'weather'"):
             client._ask({"ask": "weather"}, 2.0)
+        assert client.status() == {"ok": True}
+
+
+def test_a_question_that_breaks_the_service_gets_an_answer_and_the_connection_lives(tmp_path: Path) -> None:
+    with running(tmp_path / "s.sock"), Client(tmp_path / "s.sock") as client:
+        with pytest.raises(RemoteError, match="the point's log says why"):
+            client._ask({"ask": "bug"}, 2.0)
         assert client.status() == {"ok": True}
 
 

@@ -1,0 +1,106 @@
+"""The packet process without a kernel: an in-memory queue, and the other end of its bridge."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from interceptor.memory_queue import MemoryQueue
+from mp import clock, packet_process
+from mp.bridge import HostChanged, ReportReady, SegmentKnown, UpstreamSeen, event_from_bytes, event_to_bytes
+from mp.packet_process import PacketProcess
+from schemas.message import MeasureRequest, Message
+from schemas.metrics import LossStatistics
+from schemas.payload import message_from_payload
+from schemas.xml_codec import message_to_xml
+from tests.interceptor.datagram import build_datagram
+from tests.mp.test_bridge import SETUP
+
+REQUEST = MeasureRequest(
+    source="10.0.0.9",
+    destination="10.0.0.1",
+    id="ab" * 16,
+    metrics=("loss",),
+    created_at_ms=1,
+    lifetime_ms=1000,
+    max_age_ms=0,
+)
+
+
+@pytest.fixture
+def bridge() -> Iterator[tuple[socket.socket, socket.socket]]:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.setblocking(False)
+    theirs.setblocking(False)
+    with ours, theirs:
+        yield ours, theirs
+
+
+def datagram(request: MeasureRequest) -> bytes:
+    payload = message_to_xml(Message(request=request))
+    return build_datagram(payload, source=request.source, destination=request.destination)
+
+
+def test_a_last_point_reports_what_the_service_told_it(bridge: tuple[socket.socket, socket.socket]) -> None:
+    ours, theirs = bridge
+    process = PacketProcess(theirs, SETUP)
+    loss = LossStatistics(sent=10, lost=1, threshold_ms=1000)
+    known = SegmentKnown(upstream="10.0.0.9", newest_sample_at_ms=clock.now_ms(), metrics={"loss": loss})
+    ours.send(event_to_bytes(known))
+    process.read_events()
+    queue = MemoryQueue(process.handle)
+    queue.put(datagram(REQUEST))
+    queue.process_pending()
+    (verdict,) = queue.take_verdicts()
+    assert verdict.forwarded is None
+    event = event_from_bytes(ours.recv(65536))
+    assert isinstance(event, ReportReady)
+    assert message_from_payload(event.report.payload).records[0].metrics == {"loss": loss}
+
+
+def test_an_unknown_upstream_is_told_to_the_service(bridge: tuple[socket.socket, socket.socket]) -> None:
+    ours, theirs = bridge
+    queue = MemoryQueue(PacketProcess(theirs, SETUP).handle)
+    queue.put(datagram(REQUEST))
+    queue.process_pending()
+    assert event_from_bytes(ours.recv(65536)) == UpstreamSeen(upstream="10.0.0.9")
+
+
+def test_a_new_address_of_the_host_is_its_own_from_then_on(bridge: tuple[socket.socket, socket.socket]) -> None:
+    ours, theirs = bridge
+    process = PacketProcess(theirs, SETUP)
+    ours.send(event_to_bytes(HostChanged(own_addresses=("10.0.0.1", "10.7.7.7"), room=1000)))
+    process.read_events()
+    queue = MemoryQueue(process.handle)
+    queue.put(build_datagram(b"<m/>", source="10.0.0.9", destination="10.7.7.7"))
+    queue.put(datagram(replace(REQUEST, destination="10.7.7.7")))
+    queue.process_pending()
+    assert [verdict.forwarded is None for verdict in queue.take_verdicts()] == [False, True]
+
+
+def test_a_turn_that_takes_too_long_lets_the_rest_pass_unchanged(
+    bridge: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, theirs = bridge
+    process = PacketProcess(theirs, SETUP)
+    queue = MemoryQueue(process.handle)
+    monkeypatch.setattr(packet_process, "LONGEST_TURN_MS", -1)
+    packet = datagram(REQUEST)
+    queue.put(packet)
+    queue.process_pending()
+    (verdict,) = queue.take_verdicts()
+    assert verdict.forwarded == packet
+
+
+def test_the_end_of_the_service_is_noticed_also_with_events_unread(
+    bridge: tuple[socket.socket, socket.socket],
+) -> None:
+    ours, theirs = bridge
+    process = PacketProcess(theirs, SETUP)
+    theirs.send(event_to_bytes(UpstreamSeen(upstream="10.0.0.9")))
+    ours.close()
+    process.read_events()
+    assert process.service_gone
