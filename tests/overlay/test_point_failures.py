@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Iterator
 
@@ -134,6 +135,42 @@ def test_a_packet_process_that_hangs_is_replaced(row: Network, passers_by: tuple
     assert_one_rule(row, "p2")
     plain_lost, _ = end(passers_by)
     assert plain_lost == 0
+
+
+def test_a_hung_packet_process_leaves_no_rule_when_its_point_ends(row: Network) -> None:
+    os.kill(row.status("p2")["packet_process"]["pid"], signal.SIGSTOP)
+    began_s = time.monotonic()
+    row.lab.stop_point("p2")
+    await_end(row, "p2", since_s=began_s)
+    assert row.rules("p2") == []
+    row.lab.start_point("p2")
+    assert_one_rule(row, "p2")
+
+
+def test_packets_that_cost_much_and_come_in_a_flood_end_no_packet_process(row: Network) -> None:
+    before = row.status("p2")["packet_process"]
+    answer = row.run("p1", sys.executable, "-c", COSTLY_FLOOD, row.address("p1"), row.address("p3"))
+    assert answer.exit_code == 0, answer.stderr
+    after = row.status("p2")["packet_process"]
+    assert (after["pid"], after["restarts"]) == (before["pid"], before["restarts"])
+    row.await_answer("p1", "p3", ("p1", "p2", "p3"))
+
+
+COSTLY_FLOOD = """
+import socket, sys, time
+from schemas.payload import payload_from_xml
+request = "<mr><hs>10.1.1.1</hs><hd>10.1.1.2</hd><id>" + "0" * 32 + "</id><ms>loss</ms>"
+request += "<ct>1</ct><lt>1</lt><ma>1</ma></mr>"
+record = '<mrp s="pending"><up>10.1.1.1</up><mp>10.1.1.1</mp><ts>1</ts></mrp>'
+payload = payload_from_xml(f"<m>{request}{record * 254}</m>".encode(), 1400)
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+    sender.setsockopt(socket.IPPROTO_IP, socket.IP_OPTIONS, bytes((148, 4, 0, 0)))
+    sender.bind((sys.argv[1], 0))
+    for _ in range(1600):  # eight seconds
+        sender.sendto(payload, (sys.argv[2], 49862))
+        time.sleep(0.005)
+"""
+"""Two hundred octets that inflate to 254 records, 200 times a second: far more than one core can decode."""
 
 
 def test_without_the_last_point_the_destination_itself_says_that_nobody_answers(row: Network) -> None:
