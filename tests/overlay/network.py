@@ -240,7 +240,7 @@ def network(
         patch.setenv(STATE_DIRECTORY_VARIABLE, str(path))
         try:
             lab = bring_up(topology, start_points=False, database=database)
-            patch.undo()  # other tests of this session have labs of their own
+            patch.undo()  # other tests of the same run have labs of their own
             for node in topology.nodes:
                 _probe_faster(lab.directory.configuration(node.name))
             yield Network(lab, path)
