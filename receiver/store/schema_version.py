@@ -98,5 +98,7 @@ def _only_one(connection: Connection, name: str) -> Iterator[None]:
         raise StoreError(f"{name}: another program has been changing the tables for {_LOCK_TIMEOUT_S} s")
     try:
         yield
+        # Whoever gets the lock next must see the new version, which is a row and not DDL.
+        connection.exec_driver_sql("COMMIT")
     finally:
         connection.execute(text("SELECT RELEASE_LOCK(:name)"), {"name": _LOCK_NAME})

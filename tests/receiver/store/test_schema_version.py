@@ -13,11 +13,11 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import create_engine, inspect, text
+from sqlalchemy import Engine, create_engine, event, inspect, text
 
 from receiver.store import database
 from receiver.store.result_store import ResultStore
-from receiver.store.schema_version import HEAD, VERSION_TABLE, downgrade, upgrade
+from receiver.store.schema_version import HEAD, VERSION_TABLE, current_revision, downgrade, upgrade
 from receiver.store.tables import METADATA
 from schemas.errors import StoreError
 from tests.receiver.paths import REQUEST_ID, result, usual
@@ -126,3 +126,23 @@ def test_a_new_sqlite_file_opens_although_another_program_reads_it(
         with store.transaction() as connection:
             assert inspect(connection).get_table_names() == ["theirs"]
         store.close()
+
+
+@pytest.mark.database
+@pytest.mark.parametrize("database_url", ["mariadb"], indirect=True)
+def test_whoever_gets_the_lock_of_the_server_next_sees_the_new_version(database_url: str) -> None:
+    downgrade(database_url, "base")
+    next_one = database.Database(database_url)
+    seen: list[str | None] = []
+
+    def note(_connection: object, _cursor: object, statement: str, *_rest: object) -> None:
+        if "RELEASE_LOCK" in statement:
+            seen.append(current_revision(next_one))
+
+    event.listen(Engine, "after_cursor_execute", note)
+    try:
+        upgrade(database_url)
+    finally:
+        event.remove(Engine, "after_cursor_execute", note)
+        next_one.close()
+    assert seen == [HEAD]
