@@ -156,6 +156,6 @@ def _peer(writer: asyncio.StreamWriter) -> str:
 def _reason(error: OSError) -> str:
     if error.errno == errno.EADDRINUSE:
         return "in use by another program"
-    if error.errno == errno.EADDRNOTAVAIL:
+    if error.errno in (errno.EADDRNOTAVAIL, None):  # None: asyncio of Python 3.13
         return "this host has no such address"
     return error.strerror or str(error)

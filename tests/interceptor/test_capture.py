@@ -74,7 +74,8 @@ def test_a_dissector_finds_nothing_wrong_on_any_link_of_a_path(namespaces: Names
             assert packet["ip.checksum.status"] == packet["udp.checksum.status"] == GOOD
             assert int(packet["ip.len"]) == 24 + int(packet["udp.length"])
             assert (packet["ip.hdr_len"], packet["ip.opt.type"], packet["ip.opt.ra"]) == ("24", "148", "0")
-            assert (packet["ip.ttl"], packet["ip.flags.df"]) == (str(64 - link), "1")
+            assert packet["ip.ttl"] == str(64 - link)
+            assert packet["ip.flags.df"] in ("1", "True")  # tshark 4.0 and 4.4
             assert (packet["ip.src"], packet["ip.dst"]) == (row[0].addresses[0], row[3].addresses[0])
 
 
