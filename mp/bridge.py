@@ -13,7 +13,7 @@ from typing import Any
 
 from processor.decision import Report
 from schemas.errors import MessageError
-from schemas.metrics import METRICS, Statistics
+from schemas.metrics import METRICS, ScalarStatistics, Statistics
 
 MAX_EVENT_BYTES = 131_072
 """A report of 64 KiB and its header, with room."""
@@ -77,16 +77,18 @@ class Failed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportReady:
-    """Packet process to service: a report to carry to its source."""
+    """Packet process to service: a report to carry to the point that asked."""
 
     report: Report
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpstreamSeen:
-    """Packet process to service: a request came from this point, and its segment is not measured yet."""
+    """Packet process to service: a request came from this point; told seldom while its segment is measured."""
 
     upstream: str
+    hello: bool
+    """It only looks for its neighbors."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,12 +134,17 @@ def event_from_bytes(data: bytes) -> Event:
             return SegmentKnown(
                 upstream=upstream,
                 newest_sample_at_ms=newest,
-                metrics={name: METRICS[name].statistics(**values) for name, values in metrics.items()},
+                metrics={name: _statistics(name, values) for name, values in metrics.items()},
             )
         event: Event = _KINDS[kind](**{key: _frozen(value) for key, value in content.items()})
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise MessageError(f"bridge: got {data[:60]!r}, expected an event") from error
     return event
+
+
+def _statistics(name: str, values: dict[str, Any]) -> Statistics:
+    kind = METRICS[name].statistics if name in METRICS else ScalarStatistics  # a plug-in's are scalar
+    return kind(**values)
 
 
 def _frozen(value: Any) -> Any:

@@ -41,7 +41,7 @@ from mp.bridge import (
 from mp.interception import backend_of, rule_of
 from mp.logs import configure_logs
 from processor.decision import Forward, HandOver, PassThrough, SendReport
-from processor.pipeline import Pipeline, PointIdentity
+from processor.pipeline import Pipeline, PointIdentity, UpstreamAsked
 from processor.segment_table import PreparedSegment, SegmentTable
 from schemas.errors import InpathError, MessageError, PacketError
 
@@ -51,6 +51,8 @@ HEARTBEAT_MS = 1000
 LONGEST_TURN_MS = 200
 """The queue is drained without a pause. When that takes longer, the rest passes undecoded until the process has
 looked at the service again: it must not seem hung, however expensive the packets are."""
+RETELL_MS = 10_000
+"""How often the service hears that a measured segment is still of use."""
 
 
 class PacketProcess:
@@ -73,7 +75,9 @@ class PacketProcess:
             own_addresses=frozenset(setup.own_addresses),
             serves=tuple(IPv4Network(prefix) for prefix in setup.serves),
         )
-        self._pipeline = Pipeline(identity, self._segments, self._upstream_seen)
+        self._pipeline = Pipeline(identity, self._segments, self._upstream_asked)
+        self._told_at_ms: dict[str, int] = {}
+        """When the service last heard that a measured segment is still asked for."""
         self.service_gone = False
 
     def handle(self, packet: InterceptedPacket) -> None:
@@ -144,6 +148,7 @@ class PacketProcess:
                 self._segments.put(PreparedSegment.of(event.upstream, event.newest_sample_at_ms, event.metrics))
             case SegmentGone():
                 self._segments.remove(event.upstream)
+                self._told_at_ms.pop(event.upstream, None)
             case HostChanged():
                 self._room = event.room
                 self._pipeline.identity = PointIdentity(
@@ -159,9 +164,14 @@ class PacketProcess:
         self._counters["passed"] += 1
         logger.debug("packet passes unchanged: %s", reason)
 
-    def _upstream_seen(self, upstream: str) -> None:
-        self._counters["pending"] += 1
-        self._tell(UpstreamSeen(upstream=upstream))
+    def _upstream_asked(self, asked: UpstreamAsked) -> None:
+        self._counters["pending"] += asked.pending
+        now_ms = clock.monotonic_ms()
+        if not asked.pending:
+            if now_ms - self._told_at_ms.get(asked.upstream, 0) < RETELL_MS:
+                return
+            self._told_at_ms[asked.upstream] = now_ms  # of a measured segment: no more than there are neighbors
+        self._tell(UpstreamSeen(upstream=asked.upstream, hello=asked.hello))
 
     def _tell(self, event: Event) -> None:
         try:

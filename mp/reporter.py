@@ -1,4 +1,4 @@
-"""Carry reports to their source by TCP until each is acknowledged, refused, or of no more use."""
+"""Carry reports to the points that asked, by TCP, until each is acknowledged, refused, or of no more use."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ logger = logging.getLogger(__name__)
 
 MAX_UNDER_WAY = 256
 """A flood of requests must not become a flood of connections; what is above is dropped and counted."""
-MAX_UNDER_WAY_PER_SOURCE = 32
+MAX_UNDER_WAY_PER_ASKER = 32
 MAX_LIFETIME_MS = 300_000
-"""No source waits longer for an answer, whatever the message says."""
+"""Nobody waits longer for an answer, whatever the message says."""
 FIRST_RETRY_S = 0.3
 MAX_RETRY_S = 3.0
 ACKNOWLEDGEMENT_WAIT_S = 5.0
 
 _Key = tuple[str, str, int, int]
-"""Source, id, copy and part of a report."""
+"""Asker, id, copy and part of a report."""
 
 
 class Reporter:
@@ -31,7 +31,7 @@ class Reporter:
 
     Args:
         address: this point's address: the source of the connections.
-        port: where the sources of requests listen.
+        port: where the points that ask listen.
     """
 
     def __init__(self, address: str, port: int) -> None:
@@ -43,10 +43,10 @@ class Reporter:
 
     def submit(self, report: Report) -> None:
         """Begin to carry a report; a copy of one that is under way is left to that one."""
-        key = (report.source, report.id, report.copy, report.part)
+        key = (report.asker, report.id, report.copy, report.part)
         if key in self._under_way:
             return
-        if not self._has_room(report.source):
+        if not self._has_room(report.asker):
             self.counters["dropped"] += 1
             return
         task = asyncio.create_task(self._carry(key, report), name=f"report {report.id}")
@@ -60,9 +60,9 @@ class Reporter:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _has_room(self, source: str) -> bool:
-        """Whether a report to `source` may begin; one that nobody takes gives way to it."""
-        if sum(key[0] == source for key in self._under_way) >= MAX_UNDER_WAY_PER_SOURCE:
+    def _has_room(self, asker: str) -> bool:
+        """Whether a report to `asker` may begin; one that nobody takes gives way to it."""
+        if sum(key[0] == asker for key in self._under_way) >= MAX_UNDER_WAY_PER_ASKER:
             return False
         if len(self._under_way) >= MAX_UNDER_WAY:
             worst, failures = max(self._failures.items(), key=lambda item: item[1], default=(None, 0))
@@ -84,14 +84,14 @@ class Reporter:
             try:
                 answer = await asyncio.wait_for(self._send(report), ACKNOWLEDGEMENT_WAIT_S)
             except (OSError, TimeoutError, MessageError) as error:
-                logger.debug("report %s to %s: %s", report.id, report.source, error or "no acknowledgement")
+                logger.debug("report %s to %s: %s", report.id, report.asker, error or "no acknowledgement")
                 self._failures[key] += 1
             else:
                 self._note(report, answer)
                 return
             if clock.monotonic_ms() + retry_s * 1000 > deadline_ms:
                 self.counters["given_up"] += 1
-                logger.warning("report %s to %s: nobody took it in time", report.id, report.source)
+                logger.warning("report %s to %s: nobody took it in time", report.id, report.asker)
                 return
             await asyncio.sleep(retry_s)
             retry_s = min(2 * retry_s, MAX_RETRY_S)
@@ -100,13 +100,13 @@ class Reporter:
         match answer:
             case framing.Acknowledgement(id=report.id, copy=report.copy, part=report.part):
                 self.counters["acknowledged"] += 1
-                logger.info("report %s part %d to %s acknowledged", report.id, report.part, report.source)
+                logger.info("report %s part %d to %s acknowledged", report.id, report.part, report.asker)
             case _:
                 self.counters["refused"] += 1
-                logger.info("report %s part %d to %s refused: %s", report.id, report.part, report.source, answer)
+                logger.info("report %s part %d to %s refused: %s", report.id, report.part, report.asker, answer)
 
     async def _send(self, report: Report) -> framing.Frame:
-        reader, writer = await asyncio.open_connection(report.source, self._port, local_addr=(self._address, 0))
+        reader, writer = await asyncio.open_connection(report.asker, self._port, local_addr=(self._address, 0))
         try:
             writer.write(framing.frame_to_bytes(framing.Report(payload=report.payload, final=report.final)))
             frames = framing.FrameReader(framing.ANSWER_KINDS)

@@ -7,19 +7,21 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """Records on their way back to the source by TCP."""
+    """Records on their way back to the point that asked, by TCP."""
 
-    source: str
-    """Where the report goes: the first point's address."""
+    asker: str
+    """Where the report goes."""
     id: str
     copy: int
     part: int
     final: bool
     """No more records follow on the forwarding path."""
     lifetime_ms: int
-    """How long the source waits: no use in trying longer."""
+    """How long the asker waits: no use in trying longer."""
     payload: bytes
     """The message, encoded as in a datagram."""
+    wants_return: bool = False
+    """The asker wants to know the way back too: this point is to ask for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,14 +33,14 @@ class Forward:
 
 @dataclass(frozen=True, slots=True)
 class SendReport:
-    """This is the last point: the packet has arrived, its records go back to the source."""
+    """This is the last point: the packet has arrived, its records go to the point that asked."""
 
     report: Report
 
 
 @dataclass(frozen=True, slots=True)
 class HandOver:
-    """The records no longer fit: send those collected so far to the source, go on with an empty list."""
+    """The records no longer fit: send those collected so far to who asked, go on with an empty list."""
 
     report: Report
     payload: bytes

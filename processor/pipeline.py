@@ -43,17 +43,28 @@ class PointIdentity:
         return any(address in network for network in self.serves)
 
 
+@dataclass(frozen=True, slots=True)
+class UpstreamAsked:
+    """Somebody asked for the segment from this upstream point."""
+
+    upstream: str
+    pending: bool
+    """It could not be told."""
+    hello: bool
+    """The upstream only looks for its neighbors; nobody waits for the values."""
+
+
 class Pipeline:
     """Decides about payloads.
 
     Args:
         identity: this point.
         segments: what is known of the segments that end here.
-        on_upstream: called with the upstream of each record that had to stay pending, for somebody to measure.
+        on_upstream: hears for each record whose segment was asked for, so that somebody measures it.
     """
 
     def __init__(
-        self, identity: PointIdentity, segments: SegmentTable, on_upstream: Callable[[str], None]
+        self, identity: PointIdentity, segments: SegmentTable, on_upstream: Callable[[UpstreamAsked], None]
     ) -> None:
         self.identity = identity
         self._segments = segments
@@ -81,7 +92,7 @@ class Pipeline:
         extended = append_to_xml(xml, message, encoded)
         if len(extended) > MAX_XML_BYTES:
             return PassThrough(f"message: got {len(extended)} octets, expected at most {MAX_XML_BYTES}")
-        if self.identity.is_last_for(message.request.destination):
+        if message.request.hello or self.identity.is_last_for(message.request.destination):
             return SendReport(_report(message, extended, final=True))
         return _fit(message, xml, record, extended, room)
 
@@ -103,8 +114,8 @@ class Pipeline:
         request = message.request
         upstream = message.latest_point
         segment = self._segments.fresh(upstream, now_ms=now_ms, max_age_ms=request.max_age_ms)
+        self._on_upstream(UpstreamAsked(upstream, pending=segment is None, hello=request.hello))
         if segment is None:
-            self._on_upstream(upstream)
             pending = SegmentRecord(
                 upstream=upstream, current=self.identity.address, state=SegmentState.PENDING, recorded_at_ms=now_ms
             )
@@ -142,11 +153,12 @@ def _fit(message: Message, xml: bytes, record: SegmentRecord, extended: bytes, r
 def _report(message: Message, xml: bytes, *, final: bool) -> Report:
     request = message.request
     return Report(
-        source=request.source,
+        asker=request.asker,
         id=request.id,
         copy=request.copy,
         part=request.part,
         final=final,
         lifetime_ms=request.lifetime_ms,
         payload=xml,
+        wants_return=final and request.return_id is not None,
     )

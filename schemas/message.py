@@ -11,7 +11,7 @@ from enum import StrEnum
 from types import MappingProxyType
 
 from schemas.errors import MessageError
-from schemas.metrics import METRICS, Statistics
+from schemas.metrics import METRICS, ScalarStatistics, Statistics
 
 MEASUREMENT_PORT = 49862
 """Default UDP port of requests and TCP port of reports: in the dynamic range, so it needs no registration."""
@@ -39,7 +39,7 @@ class MeasureRequest:
     id: str
     """128 random bits as 32 lower-case hexadecimal digits."""
     metrics: tuple[str, ...]
-    """Names from the registry, each once (`ms`)."""
+    """Names of metrics, each once; a point reports one that it does not know as unsupported (`ms`)."""
     created_at_ms: int
     """Milliseconds since the Unix epoch, on the clock of the first point (`ct`)."""
     lifetime_ms: int
@@ -52,6 +52,17 @@ class MeasureRequest:
     """How many reports with earlier records have gone to the source before this message (`pt`)."""
     last_point: str | None = None
     """The point that handed over the earlier records; None while `part` is 0 (`lp`)."""
+    return_id: str | None = None
+    """The last point is to ask for the way back under this id, as it asked for the way out (`ri`)."""
+    returning: bool = False
+    """This is the way back: reports go to `destination`, who asked, and not to `source` (`rt`)."""
+    hello: bool = False
+    """The request ends at the first point that it meets, which is so found as a neighbor (`he`)."""
+
+    @property
+    def asker(self) -> str:
+        """Where reports go."""
+        return self.destination if self.returning else self.source
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +108,8 @@ def check_consistency(message: Message) -> None:
         raise MessageError(f"ms: got {' '.join(request.metrics)!r}, expected each metric once")
     if (request.part == 0) != (request.last_point is None):
         raise MessageError(f"pt: got {request.part}, expected lp with every part after the first and only there")
+    if request.returning and (request.return_id is not None or request.hello):
+        raise MessageError("rt: got a way back that asks for more, expected neither ri nor he beside it")
     expected = request.last_point or request.source
     for record in message.records:
         if record.upstream != expected:
@@ -113,7 +126,6 @@ def _check_record(record: SegmentRecord, asked: tuple[str, ...]) -> None:
             f"mrp of {record.current} ({record.state}): got metrics {sorted(given)}, expected {sorted(wanted)}"
         )
     for name, statistics in record.metrics.items():
-        if type(statistics) is not METRICS[name].statistics:
-            raise MessageError(
-                f"{name}: got {type(statistics).__name__}, expected {METRICS[name].statistics.__name__}"
-            )
+        expected = METRICS[name].statistics if name in METRICS else ScalarStatistics  # a plug-in's are scalar
+        if type(statistics) is not expected:
+            raise MessageError(f"{name}: got {type(statistics).__name__}, expected {expected.__name__}")

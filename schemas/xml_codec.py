@@ -15,7 +15,7 @@ from xml.parsers import expat
 
 from schemas.errors import MessageError
 from schemas.message import MAX_RECORDS, MeasureRequest, Message, SegmentRecord, SegmentState
-from schemas.metrics import METRICS, Statistics, statistic_fields
+from schemas.metrics import METRIC_NAME, METRICS, ScalarStatistics, Statistics, statistic_fields
 
 MAX_XML_BYTES = 65_536
 """255 records of all metrics are about 100 KiB; no path that answers in time needs more than 64 KiB at once."""
@@ -29,7 +29,11 @@ _IDENTIFIER = re.compile(r"[0-9a-f]{32}")
 _COUNT = re.compile(r"0|[1-9][0-9]{0,14}")
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,14})(?:\.[0-9]{1,9})?")
 _TRUTH = re.compile(r"[01]")
-_MAX_METRICS = 16
+_BINS = re.compile(rf"-?[1-9][0-9]{{0,14}}(?:[{_XML_SPACE}]+-?[1-9][0-9]{{0,14}}){{0,255}}")
+MAX_METRICS = 32
+"""Of one request."""
+_OWN_ELEMENT = tuple(name for name, metric in METRICS.items() if metric.statistics is not ScalarStatistics)
+"""Metrics whose statistics have an element of that name; all others share `x`."""
 
 Convert = Callable[[str], Any]  # what a converter gives, the grammar ties to the field that takes it
 
@@ -46,8 +50,8 @@ def _pattern(pattern: re.Pattern[str], convert: Convert, expected: str) -> Conve
 
 def _metric_names(text: str) -> tuple[str, ...]:
     names = tuple(_XML_SPACES.split(text.strip(_XML_SPACE)))  # str.split knows spaces that XML does not
-    if not 1 <= len(names) <= _MAX_METRICS or any(name not in METRICS for name in names):
-        raise ValueError(f"got {text[:80]!r}, expected 1 to {_MAX_METRICS} of {', '.join(METRICS)}")
+    if not 1 <= len(names) <= MAX_METRICS or not all(METRIC_NAME.fullmatch(name) for name in names):
+        raise ValueError(f"got {text[:80]!r}, expected 1 to {MAX_METRICS} names of metrics")
     return names
 
 
@@ -57,11 +61,14 @@ def _state(text: str) -> SegmentState:
     return SegmentState.PENDING
 
 
+_identifier = _pattern(_IDENTIFIER, str, "32 lower-case hexadecimal digits")
 _address = _pattern(_ADDRESS, str, "a dotted IPv4 address")
 _count = _pattern(_COUNT, int, "a whole number of at most 15 digits")
 _number = _pattern(_NUMBER, float, "a decimal number with at most 15 digits before and 9 after the point")
 _truth = _pattern(_TRUTH, "1".__eq__, "0 or 1")
-_BY_TYPE: Mapping[type, Convert] = MappingProxyType({int: _count, float: _number, bool: _truth})
+_metric_name = _pattern(METRIC_NAME, str, "the name of a metric")
+_bins = _pattern(_BINS, lambda text: " ".join(_XML_SPACES.split(text)), "counts and skips of bins")
+_BY_TYPE: Mapping[type, Convert] = MappingProxyType({int: _count, float: _number, bool: _truth, str: _bins})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,8 +82,8 @@ class _Rule:
     optional: Mapping[str, Convert] = field(default_factory=dict)
 
 
-def _metric_rule(kind: type[Statistics]) -> _Rule:
-    return _Rule(required={wire: _BY_TYPE[value_type] for _, wire, _, value_type in statistic_fields(kind)})
+def _metric_rule(kind: type[Statistics], **more: Convert) -> _Rule:
+    return _Rule(required=more | {wire: _BY_TYPE[value_type] for _, wire, _, value_type in statistic_fields(kind)})
 
 
 _GRAMMAR: Mapping[str, _Rule] = MappingProxyType(
@@ -88,13 +95,17 @@ _GRAMMAR: Mapping[str, _Rule] = MappingProxyType(
                 ("cp", 0, 1),
                 ("pt", 0, 1),
                 ("lp", 0, 1),
+                ("ri", 0, 1),
+                ("rt", 0, 1),
+                ("he", 0, 1),
             )
         ),
         "mrp": _Rule(
             children=(
                 *((name, 1, 1) for name in ("up", "mp", "ts")),
                 ("ag", 0, 1),
-                *((name, 0, 1) for name in METRICS),
+                *((name, 0, 1) for name in _OWN_ELEMENT),
+                ("x", 0, MAX_METRICS),
                 ("un", 0, 1),
             ),
             optional={"s": _state},
@@ -102,8 +113,10 @@ _GRAMMAR: Mapping[str, _Rule] = MappingProxyType(
         **{name: _Rule(text=_address) for name in ("hs", "hd", "up", "mp", "lp")},
         **{name: _Rule(text=_count) for name in ("ct", "lt", "ma", "cp", "pt", "ts", "ag")},
         **{name: _Rule(text=_metric_names) for name in ("ms", "un")},
-        "id": _Rule(text=_pattern(_IDENTIFIER, str, "32 lower-case hexadecimal digits")),
-        **{name: _metric_rule(metric.statistics) for name, metric in METRICS.items()},
+        **{name: _Rule(text=_identifier) for name in ("id", "ri")},
+        **{name: _Rule(text=_truth) for name in ("rt", "he")},
+        **{name: _metric_rule(METRICS[name].statistics) for name in _OWN_ELEMENT},
+        "x": _metric_rule(ScalarStatistics, m=_metric_name),
     }
 )
 
@@ -162,18 +175,25 @@ def _build_request(element: _Element) -> MeasureRequest:
         copy=value.get("cp", 0),
         part=value.get("pt", 0),
         last_point=value.get("lp"),
+        return_id=value.get("ri"),
+        returning=value.get("rt", False),
+        hello=value.get("he", False),
     )
 
 
 def _build_record(element: _Element) -> SegmentRecord:
     value = dict(element.children)
+    scalars = [child for tag, child in element.children if tag == "x"]
+    if len(dict(scalars)) < len(scalars):
+        raise ValueError("got x of one metric twice, expected each metric once")
+    metrics = {name: value[name] for name in _OWN_ELEMENT if name in value} | dict(scalars)
     return SegmentRecord(
         upstream=value["up"],
         current=value["mp"],
         state=element.attributes.get("s", SegmentState.MEASURED),
         recorded_at_ms=value["ts"],
         age_ms=value.get("ag", 0),
-        metrics=MappingProxyType({name: value[name] for name in METRICS if name in value}),
+        metrics=MappingProxyType(metrics),
         unsupported=value.get("un", ()),
     )
 
@@ -189,12 +209,18 @@ def _build_statistics(element: _Element) -> Statistics:
     return kind(**values)
 
 
+def _build_scalar(element: _Element) -> tuple[str, ScalarStatistics]:
+    values = {name: element.attributes[wire] for name, wire, _, _ in statistic_fields(ScalarStatistics)}
+    return element.attributes["m"], ScalarStatistics(**values)
+
+
 _BUILDERS: Mapping[str, Callable[[_Element], Any]] = MappingProxyType(
     {
         "m": _build_message,
         "mr": _build_request,
         "mrp": _build_record,
-        **dict.fromkeys(METRICS, _build_statistics),
+        **dict.fromkeys(_OWN_ELEMENT, _build_statistics),
+        "x": _build_scalar,
     }
 )
 
@@ -279,7 +305,9 @@ def _wire_value(value: object, decimals: int) -> str:
             return str(value)
         case float():
             return _decimal(value, decimals)
-    raise TypeError(f"a statistic is bool, int or float, not {type(value).__name__}")
+        case str():
+            return value
+    raise TypeError(f"a statistic is bool, int, float or str, not {type(value).__name__}")
 
 
 def metric_to_xml(name: str, statistics: Statistics) -> bytes:
@@ -288,15 +316,16 @@ def metric_to_xml(name: str, statistics: Statistics) -> bytes:
         f' {wire}="{_wire_value(getattr(statistics, key), decimals)}"'
         for key, wire, decimals, _ in statistic_fields(type(statistics))
     )
-    return f"<{name}{attributes}/>".encode()
+    head = f'x m="{name}"' if isinstance(statistics, ScalarStatistics) else name
+    return f"<{head}{attributes}/>".encode()
 
 
 def record_to_xml(record: SegmentRecord, prepared: Mapping[str, bytes] | None = None) -> bytes:
     """The record's element; `prepared` gives metric elements that `metric_to_xml` made before."""
+    names = [name for name in _OWN_ELEMENT if name in record.metrics]
+    names += [name for name in record.metrics if name not in _OWN_ELEMENT]
     elements = b"".join(
-        prepared[name] if prepared is not None else metric_to_xml(name, record.metrics[name])
-        for name in METRICS
-        if name in record.metrics
+        prepared[name] if prepared is not None else metric_to_xml(name, record.metrics[name]) for name in names
     )
     pending = record.state is SegmentState.PENDING
     head = f'<mrp s="{record.state}">' if pending else "<mrp>"
@@ -317,10 +346,14 @@ def message_to_xml(message: Message) -> bytes:
     copy = f"<cp>{request.copy}</cp>" if request.copy else ""
     part = f"<pt>{request.part}</pt>" if request.part else ""
     last_point = f"<lp>{request.last_point}</lp>" if request.last_point else ""
+    return_id = f"<ri>{request.return_id}</ri>" if request.return_id else ""
+    returning = "<rt>1</rt>" if request.returning else ""
+    hello = "<he>1</he>" if request.hello else ""
     head = (
         f"<m><mr><hs>{request.source}</hs><hd>{request.destination}</hd><id>{request.id}</id>"
         f"<ms>{' '.join(request.metrics)}</ms><ct>{request.created_at_ms}</ct><lt>{request.lifetime_ms}</lt>"
-        f"<ma>{request.max_age_ms}</ma>{copy}{part}{last_point}</mr>"
+        f"<ma>{request.max_age_ms}</ma>{copy}{part}{last_point}"
+        f"{return_id}{returning}{hello}</mr>"
     )
     return b"".join((head.encode(), *(record_to_xml(record) for record in message.records), END_TAG))
 

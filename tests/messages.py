@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import MappingProxyType
 
 from hypothesis import strategies as st
 
+from schemas.histogram import LAST_BIN, Histogram
 from schemas.message import MeasureRequest, Message, SegmentRecord, SegmentState
-from schemas.metrics import METRICS, Statistics, statistic_fields
+from schemas.metrics import METRICS, ScalarStatistics, Statistics, statistic_fields
 
 addresses = st.tuples(*[st.integers(0, 255)] * 4).map(lambda octets: ".".join(map(str, octets)))
 identifiers = st.integers(0, 2**128 - 1).map("{:032x}".format)
 counts = st.integers(0, 10**15 - 1)
-metric_names = st.lists(st.sampled_from(list(METRICS)), min_size=1, unique=True).map(
-    lambda names: tuple(name for name in METRICS if name in names)
+PLUGIN_METRICS = ("icmp-rtt", "x")
+"""Names that no registry of this program holds; a message may ask for them all the same."""
+metric_names = st.lists(st.sampled_from([*METRICS, *PLUGIN_METRICS]), min_size=1, unique=True).map(
+    lambda names: tuple(name for name in (*METRICS, *PLUGIN_METRICS) if name in names)
+)
+histograms = st.dictionaries(st.integers(0, LAST_BIN), st.integers(1, 10**6), min_size=1, max_size=20).map(
+    Histogram
 )
 
 
@@ -23,11 +30,13 @@ def numbers(decimals: int) -> st.SearchStrategy[float]:
 
 
 def statistics_of(name: str) -> st.SearchStrategy[Statistics]:
-    kind = METRICS[name].statistics
+    kind = METRICS[name].statistics if name in METRICS else ScalarStatistics
 
-    def values(kind_of_value: type, decimals: int) -> st.SearchStrategy[int | float | bool]:
+    def values(kind_of_value: type, decimals: int) -> st.SearchStrategy[int | float | bool | str]:
         if kind_of_value is float:
             return numbers(decimals)
+        if kind_of_value is str:
+            return histograms.map(Histogram.to_text)
         return st.booleans() if kind_of_value is bool else counts
 
     fields = {field: values(one, decimals) for field, _, decimals, one in statistic_fields(kind)}
@@ -65,7 +74,10 @@ def messages(draw: st.DrawFn) -> Message:
         copy=draw(st.sampled_from((0, 1, 5))),
         part=part,
         last_point=draw(addresses) if part else None,
+        returning=draw(st.booleans()),
     )
+    if not request.returning:
+        request = replace(request, hello=draw(st.booleans()), return_id=draw(st.none() | identifiers))
     collected: list[SegmentRecord] = []
     upstream = request.last_point or request.source
     for _ in range(draw(st.integers(0, 4))):

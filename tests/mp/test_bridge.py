@@ -45,18 +45,19 @@ known_segments = metric_names.flatmap(
 )
 reports = st.builds(
     Report,
-    source=addresses,
+    asker=addresses,
     id=identifiers,
     copy=st.integers(0, 5),
     part=st.integers(0, 9),
     final=st.booleans(),
     lifetime_ms=st.integers(0, 10**6),
     payload=st.binary(max_size=200),
+    wants_return=st.booleans(),
 ).map(lambda report: ReportReady(report=report))
 events = st.one_of(
     known_segments,
     reports,
-    st.builds(UpstreamSeen, upstream=addresses),
+    st.builds(UpstreamSeen, upstream=addresses, hello=st.booleans()),
     st.builds(SegmentGone, upstream=addresses),
     st.builds(HostChanged, own_addresses=st.lists(addresses).map(tuple), room=st.integers(0, 9000)),
     st.builds(Ready, rules=st.text()),

@@ -12,9 +12,9 @@ from mp.measurements import Measurements
 from requestor.query import PathQuery
 from schemas.errors import HostError, MessageError, StoreError
 from schemas.message import Message, SegmentRecord, SegmentState
-from schemas.metrics import LossStatistics
 from schemas.result import PathResult, ResultStatus
 from schemas.xml_codec import message_from_xml
+from tests.statistics import loss_of
 
 QUERY = PathQuery(source="10.0.0.1", destination="10.0.0.3", metrics=("loss",), timeout_s=3.0, max_age_s=15.0)
 
@@ -25,7 +25,7 @@ def record(upstream: str, current: str, *, at_ms: int = 5) -> SegmentRecord:
         current=current,
         state=SegmentState.MEASURED,
         recorded_at_ms=at_ms,
-        metrics={"loss": LossStatistics(sent=100, lost=1, threshold_ms=1000)},
+        metrics={"loss": loss_of(100, 1)},
     )
 
 

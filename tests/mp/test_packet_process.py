@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,13 +12,13 @@ import pytest
 from interceptor.memory_queue import MemoryQueue
 from mp import clock, packet_process
 from mp.bridge import HostChanged, ReportReady, SegmentKnown, UpstreamSeen, event_from_bytes, event_to_bytes
-from mp.packet_process import PacketProcess
+from mp.packet_process import RETELL_MS, PacketProcess
 from schemas.message import MeasureRequest, Message
-from schemas.metrics import LossStatistics
 from schemas.payload import message_from_payload
 from schemas.xml_codec import message_to_xml
 from tests.interceptor.datagram import build_datagram
 from tests.mp.test_bridge import SETUP
+from tests.statistics import loss_of
 
 REQUEST = MeasureRequest(
     source="10.0.0.9",
@@ -47,7 +48,7 @@ def datagram(request: MeasureRequest) -> bytes:
 def test_a_last_point_reports_what_the_service_told_it(bridge: tuple[socket.socket, socket.socket]) -> None:
     ours, theirs = bridge
     process = PacketProcess(theirs, SETUP)
-    loss = LossStatistics(sent=10, lost=1, threshold_ms=1000)
+    loss = loss_of(10, 1)
     known = SegmentKnown(upstream="10.0.0.9", newest_sample_at_ms=clock.now_ms(), metrics={"loss": loss})
     ours.send(event_to_bytes(known))
     process.read_events()
@@ -56,6 +57,7 @@ def test_a_last_point_reports_what_the_service_told_it(bridge: tuple[socket.sock
     queue.process_pending()
     (verdict,) = queue.take_verdicts()
     assert verdict.forwarded is None
+    assert event_from_bytes(ours.recv(65536)) == UpstreamSeen(upstream="10.0.0.9", hello=False)
     event = event_from_bytes(ours.recv(65536))
     assert isinstance(event, ReportReady)
     assert message_from_payload(event.report.payload).records[0].metrics == {"loss": loss}
@@ -66,7 +68,7 @@ def test_an_unknown_upstream_is_told_to_the_service(bridge: tuple[socket.socket,
     queue = MemoryQueue(PacketProcess(theirs, SETUP).handle)
     queue.put(datagram(REQUEST))
     queue.process_pending()
-    assert event_from_bytes(ours.recv(65536)) == UpstreamSeen(upstream="10.0.0.9")
+    assert event_from_bytes(ours.recv(65536)) == UpstreamSeen(upstream="10.0.0.9", hello=False)
 
 
 def test_a_new_address_of_the_host_is_its_own_from_then_on(bridge: tuple[socket.socket, socket.socket]) -> None:
@@ -100,7 +102,39 @@ def test_the_end_of_the_service_is_noticed_also_with_events_unread(
 ) -> None:
     ours, theirs = bridge
     process = PacketProcess(theirs, SETUP)
-    theirs.send(event_to_bytes(UpstreamSeen(upstream="10.0.0.9")))
+    theirs.send(event_to_bytes(UpstreamSeen(upstream="10.0.0.9", hello=False)))
     ours.close()
     process.read_events()
     assert process.service_gone
+
+
+def test_a_measured_segment_in_use_is_told_seldom_and_a_pending_one_each_time(
+    bridge: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, theirs = bridge
+    ours.setblocking(False)
+    now_ms = 1_000_000
+    monkeypatch.setattr("mp.packet_process.clock.monotonic_ms", lambda: now_ms)
+    process = PacketProcess(theirs, SETUP)
+
+    def told() -> int:
+        queue = MemoryQueue(process.handle)
+        queue.put(datagram(REQUEST))
+        queue.process_pending()
+        seen = 0
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                seen += isinstance(event_from_bytes(ours.recv(65536)), UpstreamSeen)
+        return seen
+
+    assert [told(), told()] == [1, 1]
+    ours.send(
+        event_to_bytes(
+            SegmentKnown(upstream="10.0.0.9", newest_sample_at_ms=clock.now_ms(), metrics={"loss": loss_of(9, 0)})
+        )
+    )
+    process.read_events()
+    assert [told(), told()] == [1, 0]
+    now_ms += RETELL_MS
+    process.turn_began_ms = now_ms
+    assert [told(), told()] == [1, 0]

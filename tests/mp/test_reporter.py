@@ -28,7 +28,7 @@ REQUEST = MeasureRequest(
 
 def report(*, lifetime_ms: int = 3000, part: int = 0) -> Report:
     return Report(
-        source="127.0.0.1",
+        asker="127.0.0.1",
         id=REQUEST.id,
         copy=0,
         part=part,
@@ -165,13 +165,13 @@ def test_reports_that_nobody_takes_give_way_to_new_ones(monkeypatch: pytest.Monk
 
 
 def test_one_source_cannot_take_all_places(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mp.reporter.MAX_UNDER_WAY_PER_SOURCE", 2)
+    monkeypatch.setattr("mp.reporter.MAX_UNDER_WAY_PER_ASKER", 2)
 
     async def main() -> None:
         reporter = Reporter("127.0.0.1", 9)
         for part in range(3):
             reporter.submit(report(part=part))
-        reporter.submit(replace(report(), source="127.0.0.2"))
+        reporter.submit(replace(report(), asker="127.0.0.2"))
         assert reporter.counters["dropped"] == 1
         await reporter.close()
 

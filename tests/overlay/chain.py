@@ -19,17 +19,11 @@ from receiver.composition import Composition, compose
 from requestor.retransmission import Retransmission
 from schemas.errors import MessageError, PacketError
 from schemas.message import MeasureRequest, Message, SegmentRecord, SegmentState
-from schemas.metrics import (
-    METRICS,
-    DelayStatistics,
-    JitterStatistics,
-    LossStatistics,
-    RoundTripStatistics,
-    Statistics,
-)
+from schemas.metrics import METRICS
 from schemas.payload import message_from_payload
 from schemas.xml_codec import message_to_xml
 from tests.interceptor.datagram import build_datagram
+from tests.statistics import segment_statistics
 
 START_MS = 1_767_268_800_000
 LIFETIME_MS = 10_000
@@ -49,42 +43,6 @@ class Faults:
 
 def point_address(index: int) -> str:
     return f"10.0.{index // 200}.{index % 200 + 1}"
-
-
-def segment_statistics(seed: int) -> dict[str, Statistics]:
-    """Statistics that the wire holds exactly, another set for each seed."""
-    random = Random(seed)
-
-    def number(decimals: int, most: float) -> float:
-        return round(random.uniform(0.001, most), decimals)
-
-    return {
-        "delay": DelayStatistics(
-            count=random.randrange(100, 700),
-            mean_ms=number(4, 80),
-            minimum_ms=number(4, 40),
-            variance_ms2=number(6, 4),
-            third_moment_ms3=number(6, 4),
-            upstream_clock_error_ms=number(4, 0.1),
-            current_clock_error_ms=number(4, 0.1),
-            synchronized=True,
-        ),
-        "loss": LossStatistics(sent=600, lost=random.randrange(30), threshold_ms=1000),
-        "jitter": JitterStatistics(
-            count=random.randrange(100, 700),
-            pdv_ms=number(4, 20),
-            ipdv_ms=number(4, 5),
-            mean_pdv_ms=number(4, 5),
-            variance_ms2=number(6, 4),
-            third_moment_ms3=number(6, 4),
-        ),
-        "rtt": RoundTripStatistics(
-            count=random.randrange(100, 700),
-            mean_ms=number(4, 160),
-            minimum_ms=number(4, 80),
-            variance_ms2=number(6, 4),
-        ),
-    }
 
 
 class MemoryPoint:

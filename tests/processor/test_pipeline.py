@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import random
 from dataclasses import replace
 from ipaddress import IPv4Network
 
@@ -9,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from processor.decision import Decision, Forward, HandOver, PassThrough, SendReport
-from processor.pipeline import Pipeline, PointIdentity
+from processor.pipeline import Pipeline, PointIdentity, UpstreamAsked
 from processor.segment_table import FRESH_MS, PreparedSegment, SegmentTable
 from schemas.message import MeasureRequest, Message, SegmentState
-from schemas.metrics import DelayStatistics, LossStatistics, Statistics
-from schemas.payload import message_from_payload
+from schemas.payload import message_from_payload, payload_from_xml
 from schemas.xml_codec import message_to_xml
+from tests.statistics import segment_statistics
 
 NOW_MS = 1_700_000_000_000
 ROOM = 1468
@@ -29,26 +28,11 @@ REQUEST = MeasureRequest(
 )
 
 
-def statistics(rng: random.Random) -> dict[str, Statistics]:
-    return {
-        "delay": DelayStatistics(
-            count=rng.randrange(500, 700),
-            mean_ms=round(rng.uniform(1, 80), 4),
-            minimum_ms=round(rng.uniform(1, 80), 4),
-            variance_ms2=round(rng.random(), 6),
-            third_moment_ms3=round(rng.random(), 6),
-            upstream_clock_error_ms=0.01,
-            current_clock_error_ms=0.01,
-            synchronized=True,
-        ),
-        "loss": LossStatistics(sent=600, lost=rng.randrange(10), threshold_ms=1000),
-    }
-
-
 class Point:
     """A point on a small network, with the upstreams that it would begin to measure."""
 
     def __init__(self, address: str, *, serves: tuple[str, ...] = ()) -> None:
+        self.asked: list[UpstreamAsked] = []
         self.wanted: list[str] = []
         self.segments = SegmentTable()
         identity = PointIdentity(
@@ -56,10 +40,15 @@ class Point:
             own_addresses=frozenset({address, f"192.168.0.{address.rsplit('.', 1)[1]}"}),
             serves=tuple(IPv4Network(prefix) for prefix in serves),
         )
-        self.pipeline = Pipeline(identity, self.segments, self.wanted.append)
+        self.pipeline = Pipeline(identity, self.segments, self._asked)
+
+    def _asked(self, asked: UpstreamAsked) -> None:
+        self.asked.append(asked)
+        if asked.pending:
+            self.wanted.append(asked.upstream)
 
     def knows(self, upstream: str, *, newest_ms: int = NOW_MS, seed: int = 1) -> Point:
-        self.segments.put(PreparedSegment.of(upstream, newest_ms, statistics(random.Random(seed))))
+        self.segments.put(PreparedSegment.of(upstream, newest_ms, segment_statistics(seed)))
         return self
 
     def takes(self, message: Message | bytes, *, room: int = ROOM, now_ms: int = NOW_MS) -> Decision:
@@ -75,7 +64,8 @@ def test_a_point_on_the_way_appends_what_it_knows_and_forwards() -> None:
     (record,) = message_from_payload(decision.payload).records
     assert (record.upstream, record.current, record.state) == ("10.0.0.1", "10.0.0.2", SegmentState.MEASURED)
     assert (record.recorded_at_ms, record.age_ms) == (NOW_MS, 70)
-    assert record.metrics == statistics(random.Random(1))
+    known = segment_statistics(1)
+    assert record.metrics == {name: known[name] for name in REQUEST.metrics}
 
 
 def test_only_the_metrics_that_were_asked_for_are_appended() -> None:
@@ -87,9 +77,46 @@ def test_only_the_metrics_that_were_asked_for_are_appended() -> None:
 
 def test_a_metric_that_the_point_cannot_give_is_unsupported() -> None:
     point = Point("10.0.0.2").knows("10.0.0.1")
-    decision = point.takes(Message(request=replace(REQUEST, metrics=("delay", "rtt"))))
+    decision = point.takes(Message(request=replace(REQUEST, metrics=("delay", "dns-time"))))
     assert isinstance(decision, Forward)
-    assert message_from_payload(decision.payload).records[0].unsupported == ("rtt",)
+    assert message_from_payload(decision.payload).records[0].unsupported == ("dns-time",)
+
+
+def test_a_hello_ends_at_the_first_point_and_is_told_as_one() -> None:
+    point = Point("10.0.0.2")
+    decision = point.takes(Message(request=replace(REQUEST, hello=True)))
+    assert isinstance(decision, SendReport)
+    assert (decision.report.asker, decision.report.final) == (REQUEST.source, True)
+    assert [record.current for record in message_from_payload(decision.report.payload).records] == ["10.0.0.2"]
+    assert point.asked == [UpstreamAsked("10.0.0.1", pending=True, hello=True)]
+
+
+def test_the_reports_of_a_way_back_go_to_its_destination_who_asked() -> None:
+    decision = Point(REQUEST.destination).takes(Message(request=replace(REQUEST, returning=True)))
+    assert isinstance(decision, SendReport)
+    assert decision.report.asker == REQUEST.destination
+
+
+def test_only_the_last_point_is_asked_for_the_way_back() -> None:
+    both = Message(request=replace(REQUEST, return_id="cd" * 16))
+    last = Point(REQUEST.destination).takes(both)
+    assert isinstance(last, SendReport)
+    assert last.report.wants_return
+    first = Point("10.0.0.2").knows("10.0.0.1").takes(both)
+    assert isinstance(first, Forward)
+    small = payload_from_xml(first.payload, len(first.payload) - 1)
+    assert small is not None
+    rooms = range(len(small), len(small) + 60)
+    middle = [Point("10.0.0.3").knows("10.0.0.2", seed=2).takes(first.payload, room=room) for room in rooms]
+    handed_over = [decision.report for decision in middle if isinstance(decision, HandOver)]
+    assert handed_over
+    assert not any(report.wants_return for report in handed_over)
+
+
+def test_a_measured_upstream_that_is_asked_for_is_told_too() -> None:
+    point = Point("10.0.0.2").knows("10.0.0.1")
+    point.takes(Message(request=REQUEST))
+    assert point.asked == [UpstreamAsked("10.0.0.1", pending=False, hello=False)]
 
 
 def test_an_unknown_upstream_makes_a_pending_record_and_is_wanted() -> None:
@@ -122,7 +149,7 @@ def test_data_older_than_the_request_accepts_is_pending(age_ms: int, max_age_ms:
 def test_the_point_that_owns_or_serves_the_destination_reports(point: Point) -> None:
     decision = point.takes(Message(request=REQUEST))
     assert isinstance(decision, SendReport)
-    assert (decision.report.source, decision.report.id, decision.report.final) == ("10.0.0.1", "ab" * 16, True)
+    assert (decision.report.asker, decision.report.id, decision.report.final) == ("10.0.0.1", "ab" * 16, True)
     assert len(message_from_payload(decision.report.payload).records) == 1
 
 

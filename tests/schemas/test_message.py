@@ -7,8 +7,8 @@ from hypothesis import given
 
 from schemas.errors import MessageError
 from schemas.message import MeasureRequest, Message, SegmentRecord, SegmentState, check_consistency
-from schemas.metrics import LossStatistics
 from tests.messages import messages
+from tests.statistics import loss_of
 
 REQUEST = MeasureRequest(
     source="10.0.0.1",
@@ -19,7 +19,7 @@ REQUEST = MeasureRequest(
     lifetime_ms=1000,
     max_age_ms=0,
 )
-LOSS = LossStatistics(sent=10, lost=0, threshold_ms=1000)
+LOSS = loss_of(10, 0)
 FIRST = SegmentRecord(
     upstream="10.0.0.1",
     current="10.0.0.2",
