@@ -6,16 +6,17 @@ import asyncio
 import logging
 import secrets
 from collections import Counter, OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from mp import clock
 from receiver.assembly import ReportAssembly
 from receiver.composition import compose
-from requestor.query import PathQuery
+from requestor.query import PathQuery, way_back
 from requestor.retransmission import Retransmission
 from schemas.errors import HostError, MessageError
 from schemas.message import MeasureRequest, Message
+from schemas.metrics import METRICS, Registry
 from schemas.result import PathResult, ResultStatus
 from schemas.rfc3339 import rfc3339_from_us
 from schemas.xml_codec import message_to_xml
@@ -45,6 +46,11 @@ class _Pending:
     """Held while an answer is recorded: a report and the end of the time may come together."""
 
     @property
+    def far_end(self) -> str:
+        """The host at the other end of the path."""
+        return self.request.source if self.request.returning else self.request.destination
+
+    @property
     def elapsed_ms(self) -> float:
         """Time since the request was made, exact to a microsecond."""
         return (clock.monotonic_ns() - self.started_ns) // 1000 / 1000
@@ -56,11 +62,13 @@ class Measurements:
     Args:
         send: puts a payload toward a destination on the network; HostError when there is no way.
         record: see `Record`.
+        registry: the metrics that this point knows.
     """
 
-    def __init__(self, send: Send, record: Record) -> None:
+    def __init__(self, send: Send, record: Record, registry: Registry = METRICS) -> None:
         self._send = send
         self._record = record
+        self._registry = registry
         self._pending: dict[str, _Pending] = {}
         self._answered: OrderedDict[str, None] = OrderedDict()
         self._refusals: set[asyncio.Task[PathResult]] = set()
@@ -71,36 +79,59 @@ class Measurements:
         """How many requests wait for an answer."""
         return len(self._pending)
 
-    async def measure(self, query: PathQuery) -> PathResult:
-        """Ask the network, and give the composed answer or a failed result when the time is up.
+    async def measure(self, query: PathQuery) -> tuple[PathResult, ...]:
+        """Ask the network; of each way the composed answer, or a failed result when the time is up.
+
+        One result, or two when both directions were asked for: the way out and the way back.
 
         Raises:
             HostError: too many requests wait already, or there is no way to the destination.
         """
         if len(self._pending) >= MAX_PENDING:
             raise HostError(f"requests: {MAX_PENDING} wait already, try again later")
-        now_ns = clock.now_ns()
-        request = query.to_request(identifier=secrets.token_hex(16), now_ms=now_ns // 1_000_000)
+        now_ms = clock.now_ms()
+        request = query.to_request(
+            identifier=secrets.token_hex(16),
+            return_id=secrets.token_hex(16) if query.both_directions else None,
+            now_ms=now_ms,
+        )
+        ways = [await self._begin(request)]
+        if query.both_directions:
+            # The last point's address is known for sure when its request comes in.
+            ways.append(await self._begin(way_back(request, source=request.destination, now_ms=now_ms)))
+        sender = asyncio.create_task(self._send_copies(ways), name=f"request {request.id}")
+        try:
+            return tuple(await asyncio.gather(*(self._await(pending, query.timeout_s) for pending in ways)))
+        finally:
+            sender.cancel()
+            for pending in ways:
+                self._forget(pending.request.id)
+
+    async def _begin(self, request: MeasureRequest) -> _Pending:
         pending = _Pending(
             request=request,
-            requested_at_us=now_ns // 1000,
+            requested_at_us=clock.now_ns() // 1000,
             started_ns=clock.monotonic_ns(),
             answer=asyncio.get_running_loop().create_future(),
             assembly=ReportAssembly(max_open=8),
         )
         await self._record(_result(pending, ResultStatus.PENDING))
         self._pending[request.id] = pending
-        sender = asyncio.create_task(self._send_copies(pending), name=f"request {request.id}")
+        return pending
+
+    async def _await(self, pending: _Pending, timeout_s: float) -> PathResult:
         try:
-            result = await asyncio.wait_for(asyncio.shield(pending.answer), query.timeout_s)
+            result = await asyncio.wait_for(asyncio.shield(pending.answer), timeout_s)
         except TimeoutError:
-            result = await self._fail(pending, f"no answer within {query.timeout_s:g} s")
-        finally:
-            sender.cancel()
-            self._forget(request.id)
+            result = await self._fail(pending, f"no answer within {timeout_s:g} s")
         self.counters[str(result.status)] += 1
         logger.info(
-            "request %s to %s: %s after %.1f ms", request.id, request.destination, result.status, result.elapsed_ms
+            "request %s from %s to %s: %s after %.1f ms",
+            result.id,
+            result.source,
+            result.destination,
+            result.status,
+            result.elapsed_ms,
         )
         return result
 
@@ -125,13 +156,21 @@ class Measurements:
     def on_unreachable(self, destination: str, reason: str) -> None:
         """The destination refused a request: nobody will answer those that wait for it."""
         for pending in tuple(self._pending.values()):
-            if pending.request.destination == destination:
+            if pending.far_end == destination:
                 self._refuse(pending, f"destination {destination}: {reason}")
 
     async def _answer(self, pending: _Pending, whole: Message) -> None:
-        composition = compose(pending.request.metrics, whole.records, waited_ms=pending.elapsed_ms)
+        request = pending.request
+        composition = compose(
+            request.metrics,
+            whole.records,
+            waited_ms=pending.elapsed_ms,
+            max_age_ms=request.max_age_ms,
+            registry=self._registry,
+        )
         result = replace(
             _result(pending, composition.status),
+            source=whole.request.source,
             segments=composition.segments,
             composed=composition.composed,
             warnings=composition.warnings,
@@ -150,15 +189,18 @@ class Measurements:
                 pending.answer.set_result(replace(result, warnings=(*result.warnings, *warnings)))
             return pending.answer.result()
 
-    async def _send_copies(self, pending: _Pending) -> None:
-        schedule = Retransmission(lifetime_ms=pending.request.lifetime_ms)
+    async def _send_copies(self, ways: Sequence[_Pending]) -> None:
+        """Send the way out again and again: who gets it to the end asks for the way back again, too."""
+        out = ways[0]
+        schedule = Retransmission(lifetime_ms=out.request.lifetime_ms)
         while (due_ms := schedule.next_after_ms()) is not None:
-            await asyncio.sleep(max(0.0, due_ms - pending.elapsed_ms) / 1000)
-            copy = replace(pending.request, copy=schedule.copies)
+            await asyncio.sleep(max(0.0, due_ms - out.elapsed_ms) / 1000)
+            copy = replace(out.request, copy=schedule.copies)
             try:
                 self._send(message_to_xml(Message(request=copy)), copy.destination)
             except HostError as error:
-                await self._fail(pending, str(error))
+                for pending in ways:
+                    await self._fail(pending, str(error))
                 return
             schedule.sent()
             self.counters["copies_sent"] += 1
@@ -179,6 +221,8 @@ class Measurements:
 
 def _check_same(asked: MeasureRequest, reported: MeasureRequest) -> None:
     same = replace(reported, copy=0, part=0, last_point=None)
+    if asked.returning:  # the last point made the request, of which the asker knows neither address nor time
+        same = replace(same, source=asked.source, created_at_ms=asked.created_at_ms)
     if same != asked:
         raise MessageError(f"mr of {asked.id}: differs from the request that was sent")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -65,10 +66,24 @@ class Client:
             RemoteError: the point refused; the text says why.
             NoAnswerError: it did not answer in time.
         """
-        document = self._ask({"ask": "path", "query": query.to_json()}, query.timeout_s + GRACE_S)
-        result = document.get("result")
+        return self._result(self._ask_for_path(query), "result")
+
+    def both_paths(self, query: PathQuery) -> tuple[PathResult, PathResult]:
+        """Ask for the way out and the way back at once.
+
+        Raises:
+            RemoteError, NoAnswerError: as `path`.
+        """
+        document = self._ask_for_path(replace(query, both_directions=True))
+        return self._result(document, "result"), self._result(document, "return")
+
+    def _ask_for_path(self, query: PathQuery) -> dict[str, Any]:
+        return self._ask({"ask": "path", "query": query.to_json()}, query.timeout_s + GRACE_S)
+
+    def _result(self, document: dict[str, Any], key: str) -> PathResult:
+        result = document.get(key)
         if not isinstance(result, dict):
-            raise MessageError(f"service {self._name}: got {sorted(document)}, expected a result")
+            raise MessageError(f"service {self._name}: got {sorted(document)}, expected {key}")
         return PathResult.from_json(result)
 
     def status(self) -> dict[str, Any]:

@@ -11,9 +11,12 @@ from typing import Any
 
 from schemas.errors import UsageError
 from schemas.message import MeasureRequest
-from schemas.metrics import METRICS
+from schemas.metrics import METRICS, Registry
 
-DEFAULT_METRICS = tuple(METRICS)
+DEFAULT_METRICS = ("delay", "loss", "jitter", "rtt")
+"""What is measured all the time on every segment, and fits for 11 points into one datagram of 1500 octets."""
+ALL_METRICS = "all"
+"""In place of names: every metric of the registry."""
 DEFAULT_TIMEOUT_S = 10.0
 """A path of twenty points at 80 ms each takes 6 s: one way out, and three ways for a TCP report to come back."""
 MAX_TIMEOUT_S = 300.0
@@ -23,19 +26,21 @@ _NAME_LENGTH = 63
 """No name is longer; a search for a near one must not take long over a text that is none."""
 
 
-def metrics_from_text(text: str) -> tuple[str, ...]:
-    """`delay,loss` as names of the registry, each once and in the given order.
+def metrics_from_text(text: str, registry: Registry = METRICS) -> tuple[str, ...]:
+    """`loss,delay`, or `all`, as names of the registry, each once and in its order.
 
     Raises:
         UsageError: an unknown name, a name twice, or none at all.
     """
+    if text.strip() == ALL_METRICS:
+        return tuple(registry)
     names = tuple(name.strip() for name in text.split(","))
     for name in names:
-        if name not in METRICS:
-            raise UsageError("metrics", name, f"one or more of {','.join(METRICS)}")
+        if name not in registry:
+            raise UsageError("metrics", name, f"all, or one or more of {','.join(registry)}")
     if len(set(names)) != len(names):
         raise UsageError("metrics", text, "each metric once")
-    return names
+    return tuple(name for name in registry if name in names)
 
 
 def seconds_from_value(field: str, value: object, *, least: float, most: float) -> float:
@@ -75,6 +80,8 @@ class PathQuery:
     metrics: tuple[str, ...]
     timeout_s: float
     max_age_s: float
+    both_directions: bool = False
+    """The way back is wanted too, as its packets really go."""
 
     def to_json(self) -> dict[str, Any]:
         """The document form."""
@@ -84,11 +91,12 @@ class PathQuery:
             "metrics": list(self.metrics),
             "timeout_s": self.timeout_s,
             "max_age_s": self.max_age_s,
+            "both_directions": self.both_directions,
         }
 
     @classmethod
-    def from_json(cls, document: object, names: Mapping[str, str]) -> PathQuery:
-        """Check a document and resolve its names.
+    def from_json(cls, document: object, names: Mapping[str, str], registry: Registry = METRICS) -> PathQuery:
+        """Check a document and resolve its names; `registry` holds the metrics that the point knows.
 
         Raises:
             UsageError: naming the key, the value, and what was expected.
@@ -107,31 +115,59 @@ class PathQuery:
             raise UsageError("destination", document["destination"], "another address than the source's")
         timeout = document.get("timeout_s", DEFAULT_TIMEOUT_S)
         max_age = document.get("max_age_s", DEFAULT_MAX_AGE_S)
+        both_directions = document.get("both_directions", False)
+        if not isinstance(both_directions, bool):
+            raise UsageError("both_directions", both_directions, "true or false")
         return cls(
             source=source,
             destination=destination,
-            metrics=metrics_from_text(",".join(metrics)),
+            metrics=metrics_from_text(",".join(metrics), registry),
             timeout_s=seconds_from_value("timeout", timeout, least=0.001, most=MAX_TIMEOUT_S),
             max_age_s=seconds_from_value("max-age", max_age, least=0.0, most=MAX_MAX_AGE_S),
+            both_directions=both_directions,
         )
 
     def starting_at(self, address: str) -> PathQuery:
         """The same question with the first point named by the address that other points know."""
         return replace(self, source=address)
 
-    def to_request(self, *, identifier: str, now_ms: int) -> MeasureRequest:
+    def to_request(self, *, identifier: str, now_ms: int, return_id: str | None = None) -> MeasureRequest:
         """The request that goes on the network.
 
         Args:
             identifier: 128 random bits as 32 hexadecimal digits.
+            return_id: as many for the way back; None when it is not wanted.
             now_ms: milliseconds since the Unix epoch, on the first point's clock.
         """
         return MeasureRequest(
             source=self.source,
             destination=self.destination,
             id=identifier,
-            metrics=tuple(name for name in METRICS if name in self.metrics),
+            metrics=self.metrics,
             created_at_ms=now_ms,
             lifetime_ms=math.ceil(self.timeout_s * 1000),
             max_age_ms=round(self.max_age_s * 1000),
+            return_id=return_id,
         )
+
+
+def way_back(request: MeasureRequest, *, source: str, now_ms: int) -> MeasureRequest:
+    """The request by which the last point asks for the way back, for whoever sent `request`.
+
+    Args:
+        request: one with a `return_id`.
+        source: the last point's address.
+        now_ms: milliseconds since the Unix epoch, on its clock.
+    """
+    assert request.return_id is not None  # else nobody wants to know
+    return MeasureRequest(
+        source=source,
+        destination=request.source,
+        id=request.return_id,
+        metrics=request.metrics,
+        created_at_ms=now_ms,
+        lifetime_ms=request.lifetime_ms,
+        max_age_ms=request.max_age_ms,
+        copy=request.copy,
+        returning=True,
+    )

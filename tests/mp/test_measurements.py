@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from mp.measurements import Measurements
-from requestor.query import PathQuery
+from requestor.query import PathQuery, way_back
 from schemas.errors import HostError, MessageError, StoreError
 from schemas.message import Message, SegmentRecord, SegmentState
 from schemas.result import PathResult, ResultStatus
@@ -38,6 +38,10 @@ class Network:
         self.on_send: Callable[[Message], None] = lambda message: None
         self.measurements = Measurements(self.send, self.keep)
         self.reports: list[asyncio.Task[bool]] = []
+
+    async def measure(self, query: PathQuery) -> PathResult:
+        (result,) = await self.measurements.measure(query)
+        return result
 
     def send(self, payload: bytes, destination: str) -> None:
         message = message_from_xml(payload)
@@ -76,7 +80,7 @@ def test_an_answered_request_is_noted_before_it_is_sent_and_composed_after() -> 
             network.answer_whole(message)
 
         network.on_send = answer
-        return await network.measurements.measure(QUERY)
+        return await network.measure(QUERY)
 
     result, network = play(story)
     assert result.status is ResultStatus.COMPLETE
@@ -88,7 +92,7 @@ def test_an_answered_request_is_noted_before_it_is_sent_and_composed_after() -> 
 def test_a_lost_request_is_sent_again_with_the_same_id_and_another_copy_number() -> None:
     async def story(network: Network) -> PathResult:
         network.on_send = lambda message: network.answer_whole(message) if message.request.copy == 1 else None
-        return await network.measurements.measure(QUERY)
+        return await network.measure(QUERY)
 
     result, network = play(story)
     assert result.status is ResultStatus.COMPLETE
@@ -109,7 +113,7 @@ def test_parts_of_two_copies_never_mix() -> None:
                 network.report(rest)
 
         network.on_send = answer
-        return await network.measurements.measure(QUERY)
+        return await network.measure(QUERY)
 
     result, _ = play(story)
     assert result.status is ResultStatus.COMPLETE
@@ -119,7 +123,7 @@ def test_parts_of_two_copies_never_mix() -> None:
 def test_a_second_report_of_an_answered_request_is_acknowledged_and_changes_nothing() -> None:
     async def story(network: Network) -> PathResult:
         network.on_send = network.answer_whole
-        result = await network.measurements.measure(QUERY)
+        result = await network.measure(QUERY)
         network.answer_whole(network.sent[0])
         assert await network.reports[-1] is True
         return result
@@ -131,7 +135,7 @@ def test_a_second_report_of_an_answered_request_is_acknowledged_and_changes_noth
 def test_a_report_that_nobody_asked_for_is_not_taken() -> None:
     async def story(network: Network) -> PathResult:
         network.on_send = network.answer_whole
-        result = await network.measurements.measure(QUERY)
+        result = await network.measure(QUERY)
         stranger = replace(network.sent[0], request=replace(network.sent[0].request, id="f" * 32))
         assert await network.measurements.on_report(stranger, True) is False
         return result
@@ -146,7 +150,7 @@ def test_a_report_with_another_question_is_refused() -> None:
             network.answer_whole(message)
 
         network.on_send = forge
-        return await network.measurements.measure(QUERY)
+        return await network.measure(QUERY)
 
     result, network = play(story)
     assert result.status is ResultStatus.COMPLETE
@@ -154,7 +158,7 @@ def test_a_report_with_another_question_is_refused() -> None:
 
 
 def test_without_an_answer_the_result_is_failed_and_recorded() -> None:
-    result, network = play(lambda network: network.measurements.measure(replace(QUERY, timeout_s=0.05)))
+    result, network = play(lambda network: network.measure(replace(QUERY, timeout_s=0.05)))
     assert result.status is ResultStatus.FAILED
     assert result.warnings == ("no answer within 0.05 s",)
     assert network.recorded[-1].status is ResultStatus.FAILED
@@ -163,7 +167,7 @@ def test_without_an_answer_the_result_is_failed_and_recorded() -> None:
 def test_a_destination_that_refuses_ends_the_wait_at_once() -> None:
     async def story(network: Network) -> PathResult:
         network.on_send = lambda message: network.measurements.on_unreachable("10.0.0.3", "no point there")
-        return await network.measurements.measure(replace(QUERY, timeout_s=60.0))
+        return await network.measure(replace(QUERY, timeout_s=60.0))
 
     result, _ = play(story)
     assert result.status is ResultStatus.FAILED
@@ -176,7 +180,7 @@ def test_without_a_route_the_result_is_failed_with_the_reason() -> None:
             raise HostError("destination 10.0.0.3: network is unreachable")
 
         network.on_send = refuse
-        return await network.measurements.measure(replace(QUERY, timeout_s=60.0))
+        return await network.measure(replace(QUERY, timeout_s=60.0))
 
     result, _ = play(story)
     assert result.status is ResultStatus.FAILED
@@ -193,8 +197,74 @@ def test_a_report_is_not_acknowledged_when_it_could_not_be_made_durable() -> Non
 
         network.measurements = Measurements(network.send, full)
         network.on_send = network.answer_whole
-        return await network.measurements.measure(replace(QUERY, timeout_s=0.2))
+        return await network.measure(replace(QUERY, timeout_s=0.2))
 
     result, network = play(story)
     assert result.status is ResultStatus.FAILED
     assert isinstance(network.reports[0].exception(), StoreError)
+
+
+BOTH = replace(QUERY, both_directions=True)
+
+
+def come_back(network: Network, message: Message) -> None:
+    """What the last point does, and the path back to here: by other points, and of another last point's address."""
+    back = way_back(message.request, source="10.0.0.30", now_ms=77)
+    records = (record("10.0.0.30", "10.0.0.4"), record("10.0.0.4", "10.0.0.1"))
+    network.report(Message(request=back, records=records))
+
+
+def play_both(answer: Callable[[Network, Message], None]) -> tuple[PathResult, ...]:
+    async def main() -> tuple[PathResult, ...]:
+        network = Network()
+        network.on_send = lambda message: answer(network, message)
+        results = await network.measurements.measure(replace(BOTH, timeout_s=1.0))
+        await asyncio.gather(*network.reports)
+        assert network.measurements.pending == 0
+        assert [one.id for one in network.recorded[-2:]] != [results[0].id] * 2
+        return results
+
+    return asyncio.run(main())
+
+
+def test_both_directions_are_asked_for_in_one_question_and_stored_as_two_results() -> None:
+    def answer(network: Network, message: Message) -> None:
+        network.answer_whole(message)
+        come_back(network, message)
+
+    out, back = play_both(answer)
+    assert (out.status, out.source, out.destination) == (ResultStatus.COMPLETE, "10.0.0.1", "10.0.0.3")
+    assert (back.status, back.source, back.destination) == (ResultStatus.COMPLETE, "10.0.0.30", "10.0.0.1")
+    assert [segment.upstream for segment in back.segments] == ["10.0.0.30", "10.0.0.4"]
+    assert out.id != back.id
+
+
+def test_a_lost_way_back_is_asked_for_again_by_the_next_copy_of_the_way_out() -> None:
+    def answer(network: Network, message: Message) -> None:
+        network.answer_whole(message)
+        if message.request.copy == 1:
+            come_back(network, message)
+
+    assert [result.status for result in play_both(answer)] == [ResultStatus.COMPLETE] * 2
+
+
+def test_a_way_back_that_never_comes_fails_alone() -> None:
+    out, back = play_both(lambda network, message: network.answer_whole(message))
+    assert (out.status, back.status) == (ResultStatus.COMPLETE, ResultStatus.FAILED)
+
+
+def test_a_way_back_with_other_metrics_than_asked_is_refused() -> None:
+    async def main() -> None:
+        network = Network()
+        other = replace(record("10.0.0.3", "10.0.0.1"), metrics={}, unsupported=("delay",))
+
+        def answer(message: Message) -> None:
+            back = replace(way_back(message.request, source="10.0.0.3", now_ms=77), metrics=("delay",))
+            network.report(Message(request=back, records=(other,)))
+
+        network.on_send = answer
+        await network.measurements.measure(replace(BOTH, timeout_s=0.1))
+        with pytest.raises(MessageError, match="differs from the request"):
+            await network.reports[0]
+
+    asyncio.run(main())

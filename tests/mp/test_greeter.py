@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import logging
+import random
+from dataclasses import replace
+
+import pytest
+
+from mp.greeter import Greeter
+from prober.discovery import Discovery
+from schemas.errors import HostError
+from schemas.message import Message, SegmentRecord, SegmentState
+from schemas.xml_codec import message_from_xml
+
+
+class Network:
+    """Keeps what was sent and who was found."""
+
+    def __init__(self) -> None:
+        self.sent: list[Message] = []
+        self.found: list[str] = []
+        self.is_routed = True
+        discovery = Discovery(random_source=random.Random(3), interval_ms=60_000)
+        self.greeter = Greeter(discovery, address="10.0.0.1", send=self.send, on_neighbor=self.found.append)
+        discovery.seek("10.0.0.9", 0)
+
+    def send(self, payload: bytes, destination: str) -> None:
+        if not self.is_routed:
+            raise HostError("destination: network is unreachable")
+        message = message_from_xml(payload)
+        assert destination == message.request.destination
+        self.sent.append(message)
+
+
+def answer(message: Message, current: str) -> Message:
+    record = SegmentRecord(upstream="10.0.0.1", current=current, state=SegmentState.PENDING, recorded_at_ms=1)
+    return replace(message, records=(record,))
+
+
+def test_a_hello_ends_at_the_first_point_and_its_answer_names_the_neighbor(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    network = Network()
+    network.greeter.greet(0)
+    (hello,) = network.sent
+    assert hello.request.hello
+    with caplog.at_level(logging.INFO):
+        assert network.greeter.take(answer(hello, "10.0.0.2"), 5)
+    assert network.found == ["10.0.0.2"]
+    assert "the neighbor toward 10.0.0.9 is 10.0.0.2" in caplog.text
+
+
+def test_a_changed_route_is_logged_with_both_neighbors(caplog: pytest.LogCaptureFixture) -> None:
+    network = Network()
+    for now_ms, current in ((0, "10.0.0.2"), (100_000, "10.0.0.3")):
+        network.greeter.greet(now_ms)
+        with caplog.at_level(logging.INFO):
+            network.greeter.take(answer(network.sent[-1], current), now_ms)
+    assert "10.0.0.3, before it was 10.0.0.2" in caplog.text
+
+
+def test_reports_of_requests_are_left_to_others() -> None:
+    network = Network()
+    network.greeter.greet(0)
+    (hello,) = network.sent
+    other = replace(hello, request=replace(hello.request, id="7" * 32))
+    assert not network.greeter.take(answer(other, "10.0.0.66"), 5)
+    assert network.found == []
+
+
+def test_without_a_route_it_goes_on() -> None:
+    network = Network()
+    network.is_routed = False
+    network.greeter.greet(0)
+    network.is_routed = True
+    network.greeter.greet(60_000)
+    assert len(network.sent) == 1
