@@ -87,6 +87,8 @@ class UpstreamSeen:
     """Packet process to service: a request came from this point; told seldom while its segment is measured."""
 
     upstream: str
+    metrics: tuple[str, ...]
+    """What was asked for."""
     hello: bool
     """It only looks for its neighbors."""
 

@@ -165,13 +165,14 @@ class PacketProcess:
         logger.debug("packet passes unchanged: %s", reason)
 
     def _upstream_asked(self, asked: UpstreamAsked) -> None:
-        self._counters["pending"] += asked.pending
         now_ms = clock.monotonic_ms()
-        if not asked.pending:
+        if asked.missing:
+            self._counters["missing"] += 1
+        else:
             if now_ms - self._told_at_ms.get(asked.upstream, 0) < RETELL_MS:
                 return
             self._told_at_ms[asked.upstream] = now_ms  # of a measured segment: no more than there are neighbors
-        self._tell(UpstreamSeen(upstream=asked.upstream, hello=asked.hello))
+        self._tell(UpstreamSeen(upstream=asked.upstream, metrics=asked.metrics, hello=asked.hello))
 
     def _tell(self, event: Event) -> None:
         try:

@@ -48,8 +48,9 @@ class UpstreamAsked:
     """Somebody asked for the segment from this upstream point."""
 
     upstream: str
-    pending: bool
-    """It could not be told."""
+    metrics: tuple[str, ...]
+    missing: tuple[str, ...]
+    """Those of `metrics` that could not be told: all, of a segment that is not measured yet."""
     hello: bool
     """The upstream only looks for its neighbors; nobody waits for the values."""
 
@@ -114,17 +115,21 @@ class Pipeline:
         request = message.request
         upstream = message.latest_point
         segment = self._segments.fresh(upstream, now_ms=now_ms, max_age_ms=request.max_age_ms)
-        self._on_upstream(UpstreamAsked(upstream, pending=segment is None, hello=request.hello))
+        known = () if segment is None else segment.metrics
+        missing = tuple(name for name in request.metrics if name not in known)
+        self._on_upstream(UpstreamAsked(upstream, request.metrics, missing, hello=request.hello))
         if segment is None:
             pending = SegmentRecord(
                 upstream=upstream, current=self.identity.address, state=SegmentState.PENDING, recorded_at_ms=now_ms
             )
             return pending, record_to_xml(pending)
-        record = _measured(segment, request.metrics, self.identity.address, now_ms)
+        record = _measured(segment, request.metrics, missing, self.identity.address, now_ms)
         return record, record_to_xml(record, segment.elements)
 
 
-def _measured(segment: PreparedSegment, asked: tuple[str, ...], current: str, now_ms: int) -> SegmentRecord:
+def _measured(
+    segment: PreparedSegment, asked: tuple[str, ...], missing: tuple[str, ...], current: str, now_ms: int
+) -> SegmentRecord:
     return SegmentRecord(
         upstream=segment.upstream,
         current=current,
@@ -132,7 +137,7 @@ def _measured(segment: PreparedSegment, asked: tuple[str, ...], current: str, no
         recorded_at_ms=now_ms,
         age_ms=max(0, now_ms - segment.newest_sample_at_ms),
         metrics={name: segment.metrics[name] for name in asked if name in segment.metrics},
-        unsupported=tuple(name for name in asked if name not in segment.metrics),
+        unsupported=missing,
     )
 
 

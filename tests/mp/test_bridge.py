@@ -57,7 +57,7 @@ reports = st.builds(
 events = st.one_of(
     known_segments,
     reports,
-    st.builds(UpstreamSeen, upstream=addresses, hello=st.booleans()),
+    st.builds(UpstreamSeen, upstream=addresses, metrics=metric_names, hello=st.booleans()),
     st.builds(SegmentGone, upstream=addresses),
     st.builds(HostChanged, own_addresses=st.lists(addresses).map(tuple), room=st.integers(0, 9000)),
     st.builds(Ready, rules=st.text()),

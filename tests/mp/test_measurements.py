@@ -208,7 +208,7 @@ BOTH = replace(QUERY, both_directions=True)
 
 
 def come_back(network: Network, message: Message) -> None:
-    """What the last point does, and the path back to here: by other points, and of another last point's address."""
+    """What the last point does: back by other points, and under another address of its own."""
     back = way_back(message.request, source="10.0.0.30", now_ms=77)
     records = (record("10.0.0.30", "10.0.0.4"), record("10.0.0.4", "10.0.0.1"))
     network.report(Message(request=back, records=records))

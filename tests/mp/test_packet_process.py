@@ -57,7 +57,7 @@ def test_a_last_point_reports_what_the_service_told_it(bridge: tuple[socket.sock
     queue.process_pending()
     (verdict,) = queue.take_verdicts()
     assert verdict.forwarded is None
-    assert event_from_bytes(ours.recv(65536)) == UpstreamSeen(upstream="10.0.0.9", hello=False)
+    assert event_from_bytes(ours.recv(65536)) == UpstreamSeen(upstream="10.0.0.9", metrics=("loss",), hello=False)
     event = event_from_bytes(ours.recv(65536))
     assert isinstance(event, ReportReady)
     assert message_from_payload(event.report.payload).records[0].metrics == {"loss": loss}
@@ -68,7 +68,7 @@ def test_an_unknown_upstream_is_told_to_the_service(bridge: tuple[socket.socket,
     queue = MemoryQueue(PacketProcess(theirs, SETUP).handle)
     queue.put(datagram(REQUEST))
     queue.process_pending()
-    assert event_from_bytes(ours.recv(65536)) == UpstreamSeen(upstream="10.0.0.9", hello=False)
+    assert event_from_bytes(ours.recv(65536)) == UpstreamSeen(upstream="10.0.0.9", metrics=("loss",), hello=False)
 
 
 def test_a_new_address_of_the_host_is_its_own_from_then_on(bridge: tuple[socket.socket, socket.socket]) -> None:
@@ -102,7 +102,7 @@ def test_the_end_of_the_service_is_noticed_also_with_events_unread(
 ) -> None:
     ours, theirs = bridge
     process = PacketProcess(theirs, SETUP)
-    theirs.send(event_to_bytes(UpstreamSeen(upstream="10.0.0.9", hello=False)))
+    theirs.send(event_to_bytes(UpstreamSeen(upstream="10.0.0.9", metrics=("loss",), hello=False)))
     ours.close()
     process.read_events()
     assert process.service_gone

@@ -88,9 +88,12 @@ def test_learned_destinations_give_way_and_configured_ones_stay() -> None:
     assert len(one.due(0)) == MAX_DESTINATIONS
 
 
-@given(
-    st.lists(st.tuples(st.sampled_from(["seek", "due", "answer", "forge"]), st.integers(0, 9), st.integers(0, 10**5)))
+steps_of_a_story = st.tuples(
+    st.sampled_from(["seek", "due", "answer", "forge"]), st.integers(0, 9), st.integers(0, 10**5)
 )
+
+
+@given(st.lists(steps_of_a_story))
 def test_waiting_hellos_are_never_more_than_destinations(steps: list[tuple[str, int, int]]) -> None:
     one = discovery()
     now_ms = 0

@@ -44,7 +44,7 @@ class Point:
 
     def _asked(self, asked: UpstreamAsked) -> None:
         self.asked.append(asked)
-        if asked.pending:
+        if asked.missing == asked.metrics:
             self.wanted.append(asked.upstream)
 
     def knows(self, upstream: str, *, newest_ms: int = NOW_MS, seed: int = 1) -> Point:
@@ -88,7 +88,7 @@ def test_a_hello_ends_at_the_first_point_and_is_told_as_one() -> None:
     assert isinstance(decision, SendReport)
     assert (decision.report.asker, decision.report.final) == (REQUEST.source, True)
     assert [record.current for record in message_from_payload(decision.report.payload).records] == ["10.0.0.2"]
-    assert point.asked == [UpstreamAsked("10.0.0.1", pending=True, hello=True)]
+    assert point.asked == [UpstreamAsked("10.0.0.1", REQUEST.metrics, REQUEST.metrics, hello=True)]
 
 
 def test_the_reports_of_a_way_back_go_to_its_destination_who_asked() -> None:
@@ -116,7 +116,7 @@ def test_only_the_last_point_is_asked_for_the_way_back() -> None:
 def test_a_measured_upstream_that_is_asked_for_is_told_too() -> None:
     point = Point("10.0.0.2").knows("10.0.0.1")
     point.takes(Message(request=REQUEST))
-    assert point.asked == [UpstreamAsked("10.0.0.1", pending=False, hello=False)]
+    assert point.asked == [UpstreamAsked("10.0.0.1", REQUEST.metrics, (), hello=False)]
 
 
 def test_an_unknown_upstream_makes_a_pending_record_and_is_wanted() -> None:
