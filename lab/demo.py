@@ -184,22 +184,33 @@ def _error_text(metric: str, composed: ComposedMetric, true_value: float | None)
     return f"{number_text(metric, composed.value - true_value)} ({inside})"
 
 
-def _await_stored(store: ResultStore, result: PathResult) -> PathResult:
+def _await_stored(lab: Lab, store: ResultStore, result: PathResult) -> PathResult:
     """The row as it is in the database; an answer does not wait for a database that is only just being opened."""
     deadline = time.monotonic() + STORING_LIMIT_S
     while (stored := store.get(result.id)) is None or stored.status is not result.status:
         if time.monotonic() > deadline:
             found = "nothing" if stored is None else stored.status
-            raise LabError(f"request {result.id}: got {found} in {store.name}, expected {result.status}")
+            raise LabError(
+                f"request {result.id}: got {found} in {store.name}, expected {result.status}; "
+                f"the point says of its store: {_state_of_store(lab)}"
+            )
         time.sleep(POLL_S)
     return stored
+
+
+def _state_of_store(lab: Lab) -> object:
+    try:
+        with Client(point_files(lab.directory, SOURCE).control) as client:
+            return client.status()["store"]
+    except InpathError as error:
+        return error
 
 
 def _show_stored(lab: Lab, result: PathResult) -> None:
     configuration = load_configuration(lab.directory.configuration(SOURCE))
     store = ResultStore(configuration.store_url)
     try:
-        stored = _await_stored(store, result)
+        stored = _await_stored(lab, store, result)
     finally:
         store.close()
     table = Table(title=f"The stored row in {store.name}", title_justify="left", show_header=False)

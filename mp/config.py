@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import math
 import re
 import socket
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
 
+from mp.toml_table import TomlTable
 from prober.packet import STAMP_PORT
 from requestor.dialogue import DEFAULT_SERVICE_PORT
 from schemas.errors import ConfigurationError
@@ -86,95 +86,6 @@ class Configuration:
     names: Mapping[str, str]
 
 
-class _Table:
-    """One table of the file: each key is asked for once, what is left over is an error."""
-
-    def __init__(self, name: str, content: Mapping[str, Any]) -> None:
-        table = content.get(name, {})
-        if not isinstance(table, dict):
-            raise ConfigurationError(name, table, "a table")
-        self._name = name
-        self._left = dict(table)
-
-    def __contains__(self, key: str) -> bool:
-        return key in self._left
-
-    def _take(self, key: str, default: Any) -> Any:
-        return self._left.pop(key, default)
-
-    def _error(self, key: str, value: object, expected: str) -> ConfigurationError:
-        return ConfigurationError(f"{self._name}.{key}", value, expected)
-
-    def text(self, key: str, default: str, pattern: re.Pattern[str] | None = None, expected: str = "text") -> str:
-        value = self._take(key, default)
-        if not isinstance(value, str) or (pattern is not None and pattern.fullmatch(value) is None):
-            raise self._error(key, value, expected)
-        return value
-
-    def choice(self, key: str, default: str, choices: tuple[str, ...]) -> str:
-        value = self._take(key, default)
-        if value not in choices:
-            raise self._error(key, value, f"one of {', '.join(choices)}")
-        return str(value)
-
-    def integer(self, key: str, default: int, least: int, most: int) -> int:
-        value = self._take(key, default)
-        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-            raise self._error(key, value, f"a whole number from {least} to {most}")
-        return value
-
-    def number(self, key: str, default: float | None, least: float, most: float) -> float | None:
-        value = self._take(key, default)
-        if value is None:
-            return None
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            raise self._error(key, value, f"a number from {least:g} to {most:g}")
-        if not least <= value <= most:
-            raise self._error(key, value, f"a number from {least:g} to {most:g}")
-        return float(value)
-
-    def address(self, key: str, default: str | None) -> str | None:
-        value = self._take(key, default)
-        return None if value is None else self._address(key, value)
-
-    def addresses(self, key: str) -> tuple[str, ...]:
-        return tuple(self._address(key, value) for value in self._list(key, []))
-
-    def networks(self, key: str, default: tuple[str, ...]) -> tuple[IPv4Network, ...]:
-        return tuple(self._network(key, value) for value in self._list(key, list(default)))
-
-    def _list(self, key: str, default: list[str]) -> list[Any]:
-        value = self._take(key, default)
-        if not isinstance(value, list):
-            raise self._error(key, value, "a list")
-        return value
-
-    def _address(self, key: str, value: object) -> str:
-        try:
-            address = IPv4Address(value if isinstance(value, str) else "")
-        except ValueError:
-            raise self._error(key, value, "an IPv4 address") from None
-        if address.is_multicast or address.is_unspecified:
-            raise self._error(key, value, "a unicast IPv4 address")
-        return str(address)
-
-    def _network(self, key: str, value: object) -> IPv4Network:
-        try:
-            return IPv4Network(value if isinstance(value, str) else "")
-        except ValueError:
-            raise self._error(key, value, "an IPv4 prefix such as 198.51.100.0/24, without host bits") from None
-
-    def rest(self) -> dict[str, Any]:
-        left, self._left = self._left, {}
-        return left
-
-    def finish(self) -> None:
-        if self._left:
-            key = min(self._left)
-            # The value is not shown: it may be a password under a misspelled key.
-            raise self._error(key, "...", "no such key (see `inpath mp example-config`)")
-
-
 def example_text() -> str:
     """The commented example: the manual of the file."""
     return files("mp").joinpath("inpath.example.toml").read_text()
@@ -213,7 +124,7 @@ def configuration_from_toml(text: str, *, origin: str = "configuration") -> Conf
             # The content is not shown: it may hold a password under a misspelled name.
             raise ConfigurationError(name, "...", f"one of the tables {', '.join(known)}")
     point = _point(content)
-    clock = _Table("clock", content)
+    clock = TomlTable("clock", content)
     assumed = clock.number("assumed_error_ms", None, 1e-6, 10_000)
     clock.finish()
     return Configuration(
@@ -231,7 +142,7 @@ def configuration_from_toml(text: str, *, origin: str = "configuration") -> Conf
 def _point(content: Mapping[str, Any]) -> PointSettings | None:
     if "point" not in content:
         return None
-    table = _Table("point", content)
+    table = TomlTable("point", content)
     address = table.address("address", None)
     if address is None:
         raise ConfigurationError("point.address", None, "this point's IPv4 address")
@@ -247,7 +158,7 @@ def _point(content: Mapping[str, Any]) -> PointSettings | None:
 
 
 def _measurement(content: Mapping[str, Any]) -> MeasurementSettings:
-    table = _Table("measurement", content)
+    table = TomlTable("measurement", content)
     settings = MeasurementSettings(
         port=table.integer("port", MEASUREMENT_PORT, 1, 65_535),
         queue=table.integer("queue", 4986, 0, 65_535),
@@ -260,7 +171,7 @@ def _measurement(content: Mapping[str, Any]) -> MeasurementSettings:
 
 
 def _probe(content: Mapping[str, Any], point: PointSettings | None) -> ProbeSettings:
-    table = _Table("probe", content)
+    table = TomlTable("probe", content)
     settings = ProbeSettings(
         neighbors=table.addresses("neighbors"),
         rate_per_s=table.number("rate_per_s", 10.0, 0.1, 100.0) or 10.0,
@@ -273,7 +184,7 @@ def _probe(content: Mapping[str, Any], point: PointSettings | None) -> ProbeSett
 
 
 def _store_url(content: Mapping[str, Any], point: PointSettings | None) -> str:
-    table = _Table("store", content)
+    table = TomlTable("store", content)
     default = "sqlite://" if point is None else f"sqlite:///{(point.state_dir / 'results.db').absolute()}"
     url = table.text("url", default)
     table.finish()
@@ -286,7 +197,7 @@ def _store_url(content: Mapping[str, Any], point: PointSettings | None) -> str:
 
 
 def _service(content: Mapping[str, Any]) -> ServiceSettings:
-    table = _Table("service", content)
+    table = TomlTable("service", content)
     settings = ServiceSettings(
         socket=Path(table.text("socket", "/run/inpath/service.sock")),
         listen=table.address("listen", None),
@@ -298,7 +209,7 @@ def _service(content: Mapping[str, Any]) -> ServiceSettings:
 
 
 def _log(content: Mapping[str, Any]) -> LogSettings:
-    table = _Table("log", content)
+    table = TomlTable("log", content)
     settings = LogSettings(
         level=table.choice("level", "info", ("debug", "info", "warning", "error")),
         format=table.choice("format", "text", ("text", "json")),
@@ -308,12 +219,12 @@ def _log(content: Mapping[str, Any]) -> LogSettings:
 
 
 def _names(content: Mapping[str, Any]) -> dict[str, str]:
-    table = _Table("names", content)
+    table = TomlTable("names", content)
     names = {}
     for name in table.rest():
         if _NAME.fullmatch(name) is None:
             raise ConfigurationError("names", name, "names of letters, digits, dots and hyphens, at most 63")
-        one = _Table("names", content)
+        one = TomlTable("names", content)
         address = one.address(name, None)
         assert address is not None  # the key is there
         names[name] = address

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections import defaultdict
 from itertools import pairwise
@@ -12,8 +13,8 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
+from requestor.query import DEFAULT_METRICS
 from schemas.message import Message
-from schemas.metrics import METRICS
 from schemas.payload import message_from_payload
 from tests.overlay.capture import Captures, Interface, capturing
 from tests.overlay.network import Answer, Network, eventually
@@ -49,14 +50,16 @@ def assert_agrees(row: Network, document: dict[str, Any]) -> None:
     segments = [(segment["upstream"], segment["current"]) for segment in document["segments"]]
     assert segments == [(row.address(a), row.address(b)) for a, b in (("p1", "p2"), ("p2", "p3"))]
     composed = document["composed"]
-    assert list(composed) == list(METRICS)
+    assert list(composed) == list(DEFAULT_METRICS)
     for metric in composed.values():
         assert metric["count"] >= 100
         assert metric["low"] <= metric["value"] <= metric["high"]
     loss = composed["loss"]
-    # A 95 % interval misses once in 20 times; one that is three times as wide, once in many thousands.
-    width = loss["high"] - loss["low"]
-    assert loss["low"] - width <= row.lab.truth("p1", "p3").loss_ratio <= loss["high"] + width
+    for segment, ends in zip(document["segments"], (("p1", "p2"), ("p2", "p3")), strict=True):
+        counted = segment["metrics"]["loss"]
+        expected = row.lab.truth(*ends).loss_ratio * counted["count"]
+        # Four deviations of a binomial count: chance alone misses that once in ten thousand times.
+        assert abs(counted["lost"] - expected) <= 4 * math.sqrt(expected) + 1
     assert loss["low"] > 0 or loss["value"] < 0.03
     assert loss["binding_segment"] == {"upstream": row.address("p1"), "current": row.address("p2")}
 
@@ -92,7 +95,7 @@ def test_the_answer_for_people_shows_names_and_every_metric(row: Network) -> Non
     assert (answer.exit_code, answer.stderr) == (0, "")
     assert "p1 -> h2" in answer.stdout and "complete" in answer.stdout
     assert "p2 -> p3" in answer.stdout
-    assert all(metric in answer.stdout for metric in METRICS)
+    assert all(metric in answer.stdout for metric in DEFAULT_METRICS)
 
 
 def test_only_the_metrics_asked_for_are_given(row: Network) -> None:
