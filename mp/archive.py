@@ -6,10 +6,11 @@ import asyncio
 import logging
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mp import clock
-from receiver.store.spool import Spool
+from receiver.store.spool import CLOSURE_CHECK, Spool
+from schemas.closure import ClosureCheck
 from schemas.errors import StoreError
 from schemas.result import PathResult, ResultStatus
 
@@ -67,9 +68,7 @@ class Archive:
         Raises:
             StoreError: the spool refuses; nothing is durable.
         """
-        loop = asyncio.get_running_loop()
-        await loop.run_in_executor(self._spooling, self._opened().put, result.to_json(), result.id)
-        self.drain_soon()
+        await self._keep(result.to_json(), result.id)
         if result.status is ResultStatus.PENDING:
             return ()
         assert self._draining is not None  # drain_soon has just seen to it
@@ -78,6 +77,19 @@ class Archive:
         if state is None or state.last_error is None:
             return ()
         return (f"database away, the result waits in the spool: {state.last_error}",)
+
+    async def record_check(self, check: ClosureCheck) -> None:
+        """Make a closure check durable.
+
+        Raises:
+            StoreError: the spool refuses; nothing is durable.
+        """
+        await self._keep({CLOSURE_CHECK: check.to_json()}, check.id)
+
+    async def _keep(self, document: dict[str, Any], key: str) -> None:
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(self._spooling, self._opened().put, document, key)
+        self.drain_soon()
 
     def drain_soon(self) -> None:
         """Bring what waits to the database; if that is under way, once more after it."""

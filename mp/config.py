@@ -6,84 +6,42 @@ import re
 import socket
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib.resources import files
-from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
 
+from mp.settings import (
+    BandwidthPolicy,
+    CommandSettings,
+    Configuration,
+    DiscoverySettings,
+    LogSettings,
+    MeasurementSettings,
+    PointSettings,
+    ProbeSettings,
+    ServiceSettings,
+    VerificationSettings,
+)
 from mp.toml_table import TomlTable
+from prober.bandwidth_settings import BANDWIDTH_PORT, BandwidthSettings
+from prober.discovery import DEFAULT_INTERVAL_S
+from prober.interface import ConfiguredCapacity
 from prober.packet import STAMP_PORT
+from prober.window import DEFAULT_LOSS_THRESHOLD_MS
 from requestor.dialogue import DEFAULT_SERVICE_PORT
 from schemas.errors import ConfigurationError
 from schemas.message import MEASUREMENT_PORT
+from schemas.metrics import Composition
 
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,61}[A-Za-z0-9])?")
+_TABLES = (
+    *("point", "measurement", "probe", "discovery", "interfaces", "bandwidth", "plugins", "verify"),
+    *("clock", "store", "service", "log", "names"),
+)
+_COMPOSITIONS = ("sum", "complement-product", "minimum", "maximum", "listed")
+_CAPACITY_RANGE = (0.001, 1e9)
+"""In Mbit/s, from a radio's trickle to more than any link."""
 _PRIVATE = ("10.0.0.0/8", "127.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PointSettings:
-    """Who this point is."""
-
-    address: str
-    name: str
-    area: str
-    serves: tuple[IPv4Network, ...]
-    state_dir: Path
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MeasurementSettings:
-    """How requests are intercepted and where reports arrive."""
-
-    port: int
-    queue: int
-    rate_per_s: int
-    burst: int
-    rules: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProbeSettings:
-    """How segments are measured."""
-
-    neighbors: tuple[str, ...]
-    rate_per_s: float
-    port: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServiceSettings:
-    """Where programs ask."""
-
-    socket: Path
-    listen: str | None
-    port: int
-    allow: tuple[IPv4Network, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LogSettings:
-    """What is logged and how."""
-
-    level: str
-    format: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Configuration:
-    """One file, read once."""
-
-    point: PointSettings | None
-    """None in a file that only gives names to the command line."""
-    measurement: MeasurementSettings
-    probe: ProbeSettings
-    clock_assumed_error_ms: float | None
-    store_url: str
-    service: ServiceSettings
-    log: LogSettings
-    names: Mapping[str, str]
 
 
 def example_text() -> str:
@@ -118,15 +76,15 @@ def configuration_from_toml(text: str, *, origin: str = "configuration") -> Conf
         content = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError("config", origin, f"a TOML file ({error})") from error
-    known = ("point", "measurement", "probe", "clock", "store", "service", "log", "names")
     for name in content:
-        if name not in known:
+        if name not in _TABLES:
             # The content is not shown: it may hold a password under a misspelled name.
-            raise ConfigurationError(name, "...", f"one of the tables {', '.join(known)}")
+            raise ConfigurationError(name, "...", f"one of the tables {', '.join(_TABLES)}")
     point = _point(content)
     clock = TomlTable("clock", content)
     assumed = clock.number("assumed_error_ms", None, 1e-6, 10_000)
     clock.finish()
+    plugins, commands = _plugins(content)
     return Configuration(
         point=point,
         measurement=_measurement(content),
@@ -134,6 +92,12 @@ def configuration_from_toml(text: str, *, origin: str = "configuration") -> Conf
         clock_assumed_error_ms=assumed,
         store_url=_store_url(content, point),
         service=_service(content),
+        discovery=_discovery(content),
+        bandwidth=_bandwidth(content),
+        verification=_verification(content),
+        capacities=_capacities(content),
+        plugins=plugins,
+        commands=commands,
         log=_log(content),
         names=_names(content),
     )
@@ -176,10 +140,97 @@ def _probe(content: Mapping[str, Any], point: PointSettings | None) -> ProbeSett
         neighbors=table.addresses("neighbors"),
         rate_per_s=table.number("rate_per_s", 10.0, 0.1, 100.0) or 10.0,
         port=table.integer("port", STAMP_PORT, 1, 65_535),
+        loss_threshold_ms=table.integer("loss_threshold_ms", DEFAULT_LOSS_THRESHOLD_MS, 100, 10_000),
+        sleep_after_s=table.number("sleep_after_s", 900.0, 1.0, 86_400.0) or 900.0,
+        key_file=Path(key_file) if (key_file := table.text("key_file", "")) else None,
+        is_stateful=table.choice("reflector", "stateful", ("stateful", "stateless")) == "stateful",
     )
     table.finish()
     if point is not None and point.address in settings.neighbors:
         raise ConfigurationError("probe.neighbors", point.address, "addresses of other points")
+    return settings
+
+
+def _discovery(content: Mapping[str, Any]) -> DiscoverySettings:
+    table = TomlTable("discovery", content)
+    settings = DiscoverySettings(
+        destinations=table.addresses("destinations"), interval_s=_interval(table, DEFAULT_INTERVAL_S, 1.0)
+    )
+    table.finish()
+    return settings
+
+
+def _interval(table: TomlTable, default_s: float, least_s: float) -> float:
+    """Seconds of at least `least_s`, or 0 for never."""
+    interval_s = table.number("interval_s", default_s, 0.0, 86_400.0) or 0.0
+    if 0 < interval_s < least_s:
+        raise table.error("interval_s", interval_s, f"0, or a number from {least_s:g} to 86400")
+    return interval_s
+
+
+def _bandwidth(content: Mapping[str, Any]) -> BandwidthPolicy:
+    table = TomlTable("bandwidth", content)
+    usual = BandwidthSettings()
+    policy = BandwidthPolicy(
+        is_enabled=table.truth("enabled", True),
+        port=table.integer("port", BANDWIDTH_PORT, 1, 65_535),
+        interval_s=_interval(table, 0.0, 60.0),
+        settings=BandwidthSettings(
+            max_rate_mbit_s=table.number("max_rate_mbit_s", usual.max_rate_mbit_s, 1.0, 1000.0) or 1.0,
+            max_octets_per_hour=table.integer("max_octets_per_hour", usual.max_octets_per_hour, 10**5, 10**12),
+            max_octets_per_hour_and_neighbor=table.integer(
+                "max_octets_per_hour_and_neighbor", usual.max_octets_per_hour_and_neighbor, 10**5, 10**12
+            ),
+        ),
+    )
+    table.finish()
+    return policy
+
+
+def _verification(content: Mapping[str, Any]) -> VerificationSettings:
+    table = TomlTable("verify", content)
+    settings = VerificationSettings(
+        destinations=table.addresses("destinations"),
+        interval_s=_interval(table, 3600.0, 60.0),
+        duration_s=table.number("duration_s", 10.0, 2.0, 60.0) or 10.0,
+    )
+    table.finish()
+    return settings
+
+
+def _capacities(content: Mapping[str, Any]) -> dict[str, ConfiguredCapacity]:
+    interfaces = TomlTable("interfaces", content).rest()
+    capacities = {}
+    for name in interfaces:
+        table = TomlTable(name, interfaces, path=f"interfaces.{name}")
+        both = table.number("capacity_mbit_s", None, *_CAPACITY_RANGE)
+        capacities[name] = ConfiguredCapacity(
+            ingress_mbit_s=table.number("ingress_capacity_mbit_s", both, *_CAPACITY_RANGE),
+            egress_mbit_s=table.number("egress_capacity_mbit_s", both, *_CAPACITY_RANGE),
+        )
+        table.finish()
+    return capacities
+
+
+def _plugins(content: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[CommandSettings, ...]]:
+    table = TomlTable("plugins", content)
+    enabled = table.texts("enabled")
+    programs = TomlTable("commands", table.rest_of("commands"), path="plugins.commands").rest()
+    table.finish()
+    return enabled, tuple(_command(name, programs) for name in programs)
+
+
+def _command(name: str, programs: Mapping[str, Any]) -> CommandSettings:
+    table = TomlTable(name, programs, path=f"plugins.commands.{name}")
+    settings = CommandSettings(
+        name=name,
+        unit=table.text("unit", ""),
+        composition=Composition(table.choice("composition", "", _COMPOSITIONS)),
+        command=table.texts("command"),
+        interval_s=table.number("interval_s", 60.0, 1.0, 86_400.0) or 60.0,
+        timeout_s=table.number("timeout_s", 10.0, 0.1, 600.0) or 10.0,
+    )
+    table.finish()
     return settings
 
 

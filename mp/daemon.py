@@ -14,12 +14,12 @@ from typing import Any
 from mp import clock
 from mp.archive import Archive
 from mp.bridge import Event, HostChanged, ReportReady, SegmentGone, SegmentKnown, Setup, UpstreamSeen
-from mp.config import Configuration, PointSettings
 from mp.host import HostState, read_host_state, require_capabilities
 from mp.logs import configure_logs
 from mp.measurements import Measurements
 from mp.packet_link import PacketLink
 from mp.reporter import Reporter
+from mp.settings import Configuration, PointSettings
 from mp.status import status_document
 from prober.clock_state import ClockState
 from prober.prober import Prober

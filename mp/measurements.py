@@ -15,7 +15,7 @@ from receiver.composition import compose
 from requestor.query import PathQuery, way_back
 from requestor.retransmission import Retransmission
 from schemas.errors import HostError, MessageError
-from schemas.message import MeasureRequest, Message
+from schemas.message import MeasureRequest, Message, SegmentRecord
 from schemas.metrics import METRICS, Registry
 from schemas.result import PathResult, ResultStatus
 from schemas.rfc3339 import rfc3339_from_us
@@ -42,6 +42,8 @@ class _Pending:
     started_ns: int
     answer: asyncio.Future[PathResult]
     assembly: ReportAssembly
+    records: tuple[SegmentRecord, ...] = ()
+    """What the answer was composed of."""
     deciding: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while an answer is recorded: a report and the end of the time may come together."""
 
@@ -87,6 +89,18 @@ class Measurements:
         Raises:
             HostError: too many requests wait already, or there is no way to the destination.
         """
+        return tuple(pending.answer.result() for pending in await self._ask(query))
+
+    async def measure_segments(self, query: PathQuery) -> tuple[PathResult, tuple[SegmentRecord, ...]]:
+        """Ask for the way out alone; the answer, and the records that it was composed of.
+
+        Raises:
+            HostError: as `measure`.
+        """
+        (pending,) = await self._ask(replace(query, both_directions=False))
+        return pending.answer.result(), pending.records
+
+    async def _ask(self, query: PathQuery) -> Sequence[_Pending]:
         if len(self._pending) >= MAX_PENDING:
             raise HostError(f"requests: {MAX_PENDING} wait already, try again later")
         now_ms = clock.now_ms()
@@ -101,11 +115,12 @@ class Measurements:
             ways.append(await self._begin(way_back(request, source=request.destination, now_ms=now_ms)))
         sender = asyncio.create_task(self._send_copies(ways), name=f"request {request.id}")
         try:
-            return tuple(await asyncio.gather(*(self._await(pending, query.timeout_s) for pending in ways)))
+            await asyncio.gather(*(self._await(pending, query.timeout_s) for pending in ways))
         finally:
             sender.cancel()
             for pending in ways:
                 self._forget(pending.request.id)
+        return ways
 
     async def _begin(self, request: MeasureRequest) -> _Pending:
         pending = _Pending(
@@ -119,7 +134,7 @@ class Measurements:
         self._pending[request.id] = pending
         return pending
 
-    async def _await(self, pending: _Pending, timeout_s: float) -> PathResult:
+    async def _await(self, pending: _Pending, timeout_s: float) -> None:
         try:
             result = await asyncio.wait_for(asyncio.shield(pending.answer), timeout_s)
         except TimeoutError:
@@ -133,7 +148,6 @@ class Measurements:
             result.status,
             result.elapsed_ms,
         )
-        return result
 
     async def on_report(self, message: Message, final: bool) -> bool:
         """Take one report; True when it is durable or was answered before, False when nobody asked for it.
@@ -161,6 +175,7 @@ class Measurements:
 
     async def _answer(self, pending: _Pending, whole: Message) -> None:
         request = pending.request
+        pending.records = whole.records
         composition = compose(
             request.metrics,
             whole.records,

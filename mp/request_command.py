@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from mp.commands import config_option
-from mp.config import Configuration, configuration_from_toml, load_configuration
+from mp.points_to_ask import configuration_or_names, service_of
 from requestor.client import Client
 from requestor.query import (
     DEFAULT_MAX_AGE_S,
@@ -59,7 +59,7 @@ def request(
     Exit codes: 0 complete, 5 partial, 3 no answer in time, 2 wrong usage, 1 anything else; of both directions the
     worse one.
     """
-    configuration = _configuration(config_path)
+    configuration = configuration_or_names(config_path)
     query = PathQuery(
         source=address_from_text("source", source, configuration.names),
         destination=address_from_text("destination", destination, configuration.names),
@@ -69,7 +69,7 @@ def request(
     )
     if query.source == query.destination:
         raise UsageError("destination", destination, "another point than the source")
-    with Client(_service(configuration, query.source)) as client:
+    with Client(service_of(configuration, query.source)) as client:
         results: tuple[PathResult, ...] = client.both_paths(query) if both_directions else (client.path(query),)
     documents = [result.to_json() for result in results]
     if as_json:
@@ -84,19 +84,3 @@ def request(
         for warning in result.warnings if as_json or result.status is ResultStatus.FAILED else ():
             click.echo(f"inpath: {warning}", err=True)
     sys.exit(EXIT_CODES[max((result.status for result in results), key=_SEVERITY.index)])
-
-
-def _configuration(path: Path) -> Configuration:
-    """The file's, or an empty one where the default file does not exist: addresses need no configuration."""
-    context = click.get_current_context()
-    given = context.get_parameter_source("config_path")
-    if given is click.core.ParameterSource.DEFAULT and not path.exists():
-        return configuration_from_toml("")
-    return load_configuration(path)
-
-
-def _service(configuration: Configuration, source: str) -> Path | tuple[str, int]:
-    """This host's point by its socket, any other by its service address."""
-    if configuration.point is not None and configuration.point.address == source:
-        return configuration.service.socket
-    return source, configuration.service.port

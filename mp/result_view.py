@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from schemas.message import SegmentState
-from schemas.metrics import METRICS
-from schemas.result import ComposedMetric, PathResult, ResultStatus, SegmentResult
+from schemas.result import ComposedMetric, Method, PathResult, Quantiles, ResultStatus, SegmentResult
 
 _STYLES = {
     ResultStatus.COMPLETE: "green",
@@ -22,43 +22,65 @@ _STYLES = {
 
 _MEANING = {
     "delay": "delay, mean",
-    "loss": "loss",
-    "jitter": "jitter, 99.9 %",
+    "jitter": "jitter, p99.9",
     "rtt": "rtt, mean",
+    "distribution": "delay, p99",
+    "available-bandwidth": "available bandwidth",
 }
-"""Which statistic of a metric its value is; README.md says it in full."""
+"""Which statistic of a metric its value is, where it is not the only one; README.md says it in full."""
+
+_METHODS = {Method.COMPLEMENT_PRODUCT: "product"}
+"""Shorter, where the name is long."""
+
+_COLUMNS_OF_SEGMENTS = 4
+"""With more metrics the table of segments is turned, so that it has a row for each."""
+
+_RATIO = "ratio"
+_Justify = Literal["left", "right"]
 
 
-def column_name(metric: str) -> str:
-    """The metric with the unit in which people read it."""
-    return f"{metric} %" if METRICS[metric].unit == "ratio" else f"{metric} ms"
+def shown_unit(unit: str) -> str:
+    """The unit in which people read a metric."""
+    return "%" if unit == _RATIO else unit
 
 
-def number_text(metric: str, value: float | None) -> str:
-    """A value in the unit of `column_name`."""
+def number_text(unit: str, value: float | None) -> str:
+    """A value of a metric of that unit, in the unit of `shown_unit`: 3 decimals, or 6 digits of what is larger."""
     if value is None:
         return "-"
-    return f"{value * 100:.2f}" if METRICS[metric].unit == "ratio" else f"{value:.3f}"
+    if unit == _RATIO:
+        return f"{value * 100:.2f}"
+    if value == int(value) and unit != "ms":
+        return f"{value:.0f}"
+    return f"{value:.3f}" if abs(value) < 1000 else f"{value:.6g}"
 
 
-def interval_text(metric: str, composed: ComposedMetric) -> str:
-    """The 95 % interval in the unit of `column_name`."""
+def interval_text(composed: ComposedMetric) -> str:
+    """The 95 % interval in the unit of `shown_unit`."""
     if composed.low is None or composed.high is None:
         return "-"
-    return f"{number_text(metric, composed.low)} .. {number_text(metric, composed.high)}"
+    return f"{number_text(composed.unit, composed.low)} .. {number_text(composed.unit, composed.high)}"
+
+
+def quantiles_text(unit: str, quantiles: Quantiles) -> str:
+    """The quantiles of a delay in one line."""
+    numbers = " / ".join(number_text(unit, value) for value in (quantiles.p50, quantiles.p95, quantiles.p99))
+    return f"p50 / p95 / p99 = {numbers} {shown_unit(unit)} ({quantiles.method})"
 
 
 def result_view(result: PathResult, names: Mapping[str, str]) -> RenderableType:
     """Everything about one answer.
 
     Args:
+        result: the answer.
         names: what people call the addresses, by address.
     """
     parts: list[RenderableType] = [_headline(result, names)]
     if result.segments:
         parts.append(_segment_table(result, names))
     if result.composed:
-        parts.append(_composed_table(result, names))
+        parts.append(_composed_table(result))
+        parts.extend(_quantile_lines(result))
     if result.status is not ResultStatus.FAILED:  # then the warning is the error, and goes to stderr
         parts.extend(Text(f"! {warning}", style="yellow") for warning in result.warnings)
     return Group(*parts)
@@ -83,21 +105,58 @@ def _headline(result: PathResult, names: Mapping[str, str]) -> Text:
     return text
 
 
-def _segment_table(result: PathResult, names: Mapping[str, str]) -> Table:
-    table = Table(title="Segments, as each point measured them", title_justify="left")
-    table.add_column("from")
-    table.add_column("to")
-    for metric in result.metrics:
-        table.add_column(column_name(metric), justify="right")
-    table.add_column("samples", justify="right")
-    for segment in result.segments:
-        table.add_row(
-            _named(segment.upstream, names),
-            _named(segment.current, names),
-            *(_cell(segment, metric) for metric in result.metrics),
-            str(max((int(values["count"] or 0) for values in segment.metrics.values()), default=0)),
-        )
+def _table(title: str, columns: Sequence[tuple[str, _Justify]]) -> Table:
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
+    for column, justify in columns:
+        table.add_column(column, justify=justify, overflow="fold")
     return table
+
+
+def _segment_table(result: PathResult, names: Mapping[str, str]) -> Table:
+    by_column = len(result.metrics) <= _COLUMNS_OF_SEGMENTS
+    metrics: list[tuple[str, _Justify]] = [(_column_name(result, metric), "right") for metric in result.metrics]
+    table = _table(
+        "Segments, as each point measured them",
+        [("#", "right"), ("from", "left"), ("to", "left"), *(metrics if by_column else _METRIC_COLUMNS), _SAMPLES],
+    )
+    for number, segment in enumerate(result.segments, 1):
+        ends = (str(number), _named(segment.upstream, names), _named(segment.current, names))
+        if by_column:
+            cells = (_cell(segment, metric) for metric in result.metrics)
+            table.add_row(*ends, *cells, str(max(_count(segment, metric) for metric in result.metrics)))
+        else:
+            _add_rows(table, result, segment, ends)
+    return table
+
+
+def _add_rows(table: Table, result: PathResult, segment: SegmentResult, ends: tuple[str, str, str]) -> None:
+    if segment.state is SegmentState.PENDING:
+        table.add_row(*ends, "", "pending", "", "")
+    for metric in segment.metrics:
+        value, count = _cell(segment, metric), str(_count(segment, metric))
+        table.add_row(*ends, _meaning(metric), value, _unit(result, metric), count)
+        ends = ("", "", "")
+    table.add_section()
+
+
+_METRIC_COLUMNS: tuple[tuple[str, _Justify], ...] = (("metric", "left"), ("value", "right"), ("unit", "left"))
+_SAMPLES: tuple[str, _Justify] = ("samples", "right")
+
+
+def _meaning(metric: str) -> str:
+    return _MEANING.get(metric, metric)
+
+
+def _unit(result: PathResult, metric: str) -> str:
+    return shown_unit(result.composed[metric].unit) if metric in result.composed else ""
+
+
+def _column_name(result: PathResult, metric: str) -> str:
+    return f"{metric} {_unit(result, metric)}".rstrip()
+
+
+def _count(segment: SegmentResult, metric: str) -> int:
+    return int(segment.metrics.get(metric, {}).get("count") or 0)
 
 
 def _cell(segment: SegmentResult, metric: str) -> str:
@@ -105,32 +164,49 @@ def _cell(segment: SegmentResult, metric: str) -> str:
         return "pending"
     values = segment.metrics.get(metric, {})
     value = values.get("value")
-    return "unsupported" if value is None else number_text(metric, float(value))
+    if value is None:
+        return "unsupported" if "state" in values else "-"
+    return number_text(str(values.get("unit")), float(value))
 
 
-def _composed_table(result: PathResult, names: Mapping[str, str]) -> Table:
-    table = Table(title="The whole path, composed", title_justify="left")
-    for column, justify in _COMPOSED_COLUMNS:
-        table.add_column(column, justify=justify)
+def _composed_table(result: PathResult) -> Table:
+    flagged = any(composed.flags for composed in result.composed.values())
+    table = _table("The whole path, composed", _COMPOSED_COLUMNS if flagged else _COMPOSED_COLUMNS[:-1])
+    table.columns[_INTERVAL].no_wrap = True
+    numbers = {(segment.upstream, segment.current): number for number, segment in enumerate(result.segments, 1)}
     for metric, composed in result.composed.items():
         binding = composed.binding_segment
         age = composed.oldest_age_s
-        table.add_row(
-            _MEANING[metric],
-            "%" if METRICS[metric].unit == "ratio" else METRICS[metric].unit,
-            number_text(metric, composed.value),
-            interval_text(metric, composed),
+        cells = (
+            _meaning(metric),
+            number_text(composed.unit, composed.value),
+            shown_unit(composed.unit),
+            interval_text(composed),
             "-" if age is None else f"{age:.1f} s",
-            "-" if binding is None else " -> ".join(_named(address, names) for address in binding),
+            "-" if binding is None else f"#{numbers[binding]}",
+            _METHODS.get(composed.method, str(composed.method)),
         )
+        table.add_row(*cells, *([Text("\n".join(composed.flags), style="yellow")] if flagged else []))
     return table
 
 
-_COMPOSED_COLUMNS: tuple[tuple[str, Literal["left", "right"]], ...] = (
+_COMPOSED_COLUMNS: tuple[tuple[str, _Justify], ...] = (
     ("metric", "left"),
-    ("unit", "left"),
     ("value", "right"),
+    ("unit", "left"),
     ("95 % interval", "right"),
     ("age", "right"),
-    ("binding segment", "left"),
+    ("binds", "right"),
+    ("method", "left"),
+    ("flags", "left"),
 )
+"""`binds`: the number of the segment with the largest part in the value, or of one that is undefined."""
+_INTERVAL = 3
+
+
+def _quantile_lines(result: PathResult) -> list[Text]:
+    return [
+        Text(f"{metric}, {quantiles_text(composed.unit, composed.quantiles)}")
+        for metric, composed in result.composed.items()
+        if composed.quantiles is not None
+    ]

@@ -10,11 +10,11 @@ from typing import Any
 
 from mp import clock
 from mp.archive import Archive
-from mp.config import PointSettings
 from mp.host import HostState
 from mp.measurements import Measurements
 from mp.packet_link import PacketLink
 from mp.reporter import Reporter
+from mp.settings import PointSettings
 from prober.clock_state import ClockState
 from prober.segment import SegmentSnapshot
 from prober.udp import UdpProber

@@ -15,10 +15,14 @@ from requestor.dialogue import (
     raise_error,
 )
 from requestor.query import PathQuery
+from requestor.verify_query import VerifyQuery
+from schemas.closure import ClosureCheck
 from schemas.errors import HostError, MessageError, NoAnswerError
 from schemas.result import PathResult
 
 CONNECT_TIMEOUT_S = 3.0
+VERIFY_GRACE_S = 75.0
+"""Another check may be under way at the point, and comes first."""
 GRACE_S = 2.0
 """How much longer than the point itself a client waits: the point keeps the time, this only saves from a hang."""
 
@@ -76,6 +80,19 @@ class Client:
         """
         document = self._ask_for_path(replace(query, both_directions=True))
         return self._result(document, "result"), self._result(document, "return")
+
+    def verify(self, query: VerifyQuery) -> ClosureCheck:
+        """Hold the composed path against a direct measurement, which takes `query.duration_s`.
+
+        Raises:
+            RemoteError: the point refused, or nobody answers at the destination; the text says why.
+            NoAnswerError: the point itself did not answer in time.
+        """
+        question = {"ask": "verify", "query": query.to_json()}
+        check = self._ask(question, query.duration_s + VERIFY_GRACE_S).get("check")
+        if not isinstance(check, dict):
+            raise MessageError(f"service {self._name}: got no check")
+        return ClosureCheck.from_json(check)
 
     def _ask_for_path(self, query: PathQuery) -> dict[str, Any]:
         return self._ask({"ask": "path", "query": query.to_json()}, query.timeout_s + GRACE_S)

@@ -1,6 +1,7 @@
 """The lines between a client and the service: one JSON object a line, a question and its answer (pure).
 
 {"ask": "path", "query": {...}}        -> {"result": {...}}     a PathResult, and as "return" one of the way back
+{"ask": "verify", "query": {...}}      -> {"check": {...}}      a ClosureCheck
 {"ask": "status"}                      -> {"status": {...}}
 anything that cannot be meant          -> {"error": {"kind", "text", "exit_code"}}
 """

@@ -7,13 +7,16 @@ crash between the two replays it, which `ResultStore.save` takes as nothing new.
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 from sqlalchemy.exc import DataError, IntegrityError
 
 from receiver.store.result_store import ResultStore
-from receiver.store.spool import Spool, SpoolEntry
+from receiver.store.spool import CLOSURE_CHECK, Spool, SpoolEntry
+from schemas.closure import ClosureCheck
 from schemas.errors import MessageError, StoreError
 from schemas.result import PathResult
 
@@ -99,7 +102,7 @@ class Recorder:
         """The oldest results into the store, in order, up to the first failure."""
         for entry in self._spool.oldest(BATCH):
             try:
-                self._store.save(PathResult.from_json(entry.document))
+                self._save(entry.document)
             except (StoreError, MessageError) as error:
                 if not _is_refused_for_good(error):
                     self._failed(error)
@@ -108,6 +111,13 @@ class Recorder:
             else:
                 self._spool.remove([entry.id])
                 self._succeeded()
+
+    def _save(self, document: Mapping[str, Any]) -> None:
+        check = document.get(CLOSURE_CHECK)
+        if check is None:
+            self._store.save(PathResult.from_json(document))
+        else:
+            self._store.save_check(ClosureCheck.from_json(check))
 
     def _failed(self, error: Exception) -> None:
         if not self._failures:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from schemas.message import SegmentState
-from schemas.result import ComposedMetric, PathResult, ResultStatus, SegmentResult
+from schemas.result import ComposedMetric, Flag, Method, PathResult, Quantiles, ResultStatus, SegmentResult
 from schemas.rfc3339 import rfc3339_from_us, us_from_rfc3339
 
 Row = Mapping[Any, Any]
@@ -137,6 +137,18 @@ def _composed_row(request_id: str, name: str, metric: ComposedMetric) -> Row:
         "count": metric.count,
         "binding_upstream": upstream,
         "binding_current": current,
+        "method": str(metric.method),
+        "flags": " ".join(metric.flags),
+        **_quantile_columns(metric.quantiles),
+    }
+
+
+def _quantile_columns(quantiles: Quantiles | None) -> Row:
+    return {
+        "p50": None if quantiles is None else quantiles.p50,
+        "p95": None if quantiles is None else quantiles.p95,
+        "p99": None if quantiles is None else quantiles.p99,
+        "quantile_method": None if quantiles is None else str(quantiles.method),
     }
 
 
@@ -150,4 +162,14 @@ def _composed(row: Row) -> ComposedMetric:
         oldest_age_s=row["oldest_age_s"],
         count=row["count"],
         binding_segment=binding,
+        method=Method(row["method"]),
+        flags=tuple(Flag(flag) for flag in row["flags"].split()),
+        quantiles=_quantiles(row),
     )
+
+
+def _quantiles(row: Row) -> Quantiles | None:
+    method = row["quantile_method"]
+    if method is None:
+        return None
+    return Quantiles(p50=row["p50"], p95=row["p95"], p99=row["p99"], method=Method(method))

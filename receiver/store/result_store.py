@@ -1,4 +1,4 @@
-"""What was asked and answered, in a database."""
+"""What was asked, answered and checked, in a database."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from sqlalchemy import ColumnElement, Connection, Table, delete, insert, select
+from sqlalchemy import Column, ColumnElement, Connection, delete, insert, select
 
+from receiver.store.closure_rows import check_from_rows, rows_from_check
 from receiver.store.database import Database
 from receiver.store.result_rows import ResultRows, Row, result_from_rows, rows_from_result
 from receiver.store.schema_version import upgrade_database
-from receiver.store.tables import COMPOSED, REQUESTS, SEGMENT_METRICS, SEGMENTS
+from receiver.store.tables import CLOSURE_CHECKS, CLOSURE_METRICS, COMPOSED, REQUESTS, SEGMENT_METRICS, SEGMENTS
+from schemas.closure import ClosureCheck
 from schemas.errors import StoreError
 from schemas.result import PathResult, ResultStatus
 
@@ -94,6 +96,32 @@ class ResultStore:
             wanted.append(REQUESTS.c.destination == destination)
         return self._load(limit, wanted)
 
+    def save_check(self, check: ClosureCheck) -> None:
+        """Keep a closure check; saving twice changes nothing.
+
+        Raises:
+            StoreError: nothing was saved.
+            MessageError: its time is not RFC 3339.
+        """
+        row, metrics = rows_from_check(check)
+        with self._transaction() as connection:
+            connection.execute(delete(CLOSURE_CHECKS).where(CLOSURE_CHECKS.c.id == check.id))
+            connection.execute(insert(CLOSURE_CHECKS), row)
+            if metrics:
+                connection.execute(insert(CLOSURE_METRICS), metrics)
+
+    def latest_checks(self, limit: int) -> Sequence[ClosureCheck]:
+        """The newest closure checks first.
+
+        Raises:
+            StoreError: the database is away or refuses.
+        """
+        newest = select(CLOSURE_CHECKS).order_by(CLOSURE_CHECKS.c.checked_at_us.desc(), CLOSURE_CHECKS.c.id)
+        with self._transaction() as connection:
+            checks = connection.execute(newest.limit(limit)).mappings().all()
+            metrics = _children(connection, CLOSURE_METRICS.c.check_id, [check["id"] for check in checks])
+        return [check_from_rows(check, metrics[check["id"]]) for check in checks]
+
     def close(self) -> None:
         """Close all connections."""
         self._database.close()
@@ -114,9 +142,9 @@ class ResultStore:
         with self._transaction() as connection:
             requests = connection.execute(newest).mappings().all()
             ids = [request["id"] for request in requests]
-            segments = _children(connection, SEGMENTS, ids)
-            metrics = _children(connection, SEGMENT_METRICS, ids)
-            composed = _children(connection, COMPOSED, ids)
+            segments = _children(connection, SEGMENTS.c.request_id, ids)
+            metrics = _children(connection, SEGMENT_METRICS.c.request_id, ids)
+            composed = _children(connection, COMPOSED.c.request_id, ids)
         return [
             result_from_rows(
                 ResultRows(
@@ -141,9 +169,10 @@ def _insert(connection: Connection, rows: ResultRows) -> None:
             connection.execute(insert(table), children)
 
 
-def _children(connection: Connection, table: Table, ids: Sequence[str]) -> dict[str, list[Row]]:
-    by_request: dict[str, list[Row]] = defaultdict(list)
+def _children(connection: Connection, parent: Column[str], ids: Sequence[str]) -> dict[str, list[Row]]:
+    """The rows of the table of column `parent` by what they have there."""
+    by_parent: dict[str, list[Row]] = defaultdict(list)
     if ids:
-        for row in connection.execute(select(table).where(table.c.request_id.in_(ids))).mappings():
-            by_request[row["request_id"]].append(row)
-    return by_request
+        for row in connection.execute(select(parent.table).where(parent.in_(ids))).mappings():
+            by_parent[row[parent.name]].append(row)
+    return by_parent

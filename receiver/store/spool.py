@@ -17,6 +17,9 @@ from typing import Any
 
 from schemas.errors import StoreError
 
+CLOSURE_CHECK = "closure_check"
+"""The key of a document that holds a closure check; one without it is a result."""
+
 BUSY_TIMEOUT_S = 2.0
 
 _TABLES = """
