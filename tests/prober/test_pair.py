@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+import random
+from functools import partial
 from statistics import fmean
 
 import pytest
 
 from prober.segment import Event, Role
-from prober.window import LOSS_THRESHOLD_NS
+from prober.window import DEFAULT_LOSS_THRESHOLD_MS
 from schemas.message import SegmentState
-from schemas.metrics import DelayStatistics, LossStatistics, RoundTripStatistics
+from schemas.metrics import DelayStatistics, LossStatistics, RoundTripStatistics, ScalarStatistics
 from tests.prober.simulated import CLOCK, HIGHER, LOWER, MS, Direction, SimulatedLink
 
 
@@ -187,7 +189,7 @@ def test_a_silent_peer_is_all_lost_for_the_sender_and_stale_for_the_reflector() 
     assert reflector.newest_sample_at_ns is not None
     assert link.now_ns - reflector.newest_sample_at_ns > 29_000 * MS
     link.cut = False
-    link.run(2 + LOSS_THRESHOLD_NS / 1e9)
+    link.run(2 + DEFAULT_LOSS_THRESHOLD_MS / 1000)
     # The reflector's counter tells now: nothing arrived there, so nothing was lost on the way back.
     assert loss(link, LOWER).lost == 0
     assert loss(link, LOWER, outbound=True).lost == pytest.approx(300, abs=40)
@@ -241,3 +243,135 @@ def test_a_clock_that_steps_back_by_an_hour_does_not_stop_the_probes() -> None:
 def test_probes_are_sent_at_the_expected_rate() -> None:
     link = measured(Direction(), Direction(), seconds=60)
     assert link.segment(LOWER).events[Event.SENT] == pytest.approx(600, abs=75)
+
+
+STEPPED = pytest.mark.parametrize("step_ms", [1, -1, 7, 50, -50, 3_600_000, -3_600_000])
+NEARLY_EVEN_MS = 0.05
+
+
+def nearly_even() -> Direction:
+    return Direction(lambda chance: round((10 + chance.uniform(0, NEARLY_EVEN_MS)) * MS))
+
+
+def set_clock(link: SimulatedLink, address: str, step_ms: int) -> None:
+    link.ahead_ns[address] += step_ms * MS
+    for probe in link.points[address].due(link.clock(address)):
+        link._send_probe(address, probe)
+
+
+def both_configured(forward: Direction, backward: Direction) -> SimulatedLink:
+    link = SimulatedLink(forward, backward)
+    link.points[LOWER].want(HIGHER, link.now_ns, configured=True)
+    link.points[HIGHER].want(LOWER, link.now_ns, configured=True)
+    link.run(30)
+    return link
+
+
+def assert_right(link: SimulatedLink, address: str, *, there_ms: float, back_ms: float) -> None:
+    for outbound, expected_ms in ((True, there_ms), (False, back_ms)):
+        assert delay_ms(link, address, outbound=outbound) == pytest.approx(expected_ms, abs=NEARLY_EVEN_MS)
+    assert round_trip_ms(link, address) == pytest.approx(20 + NEARLY_EVEN_MS, abs=0.05)
+    assert loss(link, address).lost == 0
+
+
+@STEPPED
+def test_a_step_of_the_other_clock_leaves_right_delays_at_both_ends_though_nobody_tells(step_ms: int) -> None:
+    link = both_configured(nearly_even(), nearly_even())
+    set_clock(link, HIGHER, step_ms)
+    link.run(3.5)
+    for address, sign in ((LOWER, 1), (HIGHER, -1)):
+        assert_right(link, address, there_ms=10 + sign * step_ms, back_ms=10 - sign * step_ms)
+        assert link.segment(address).events[Event.CLOCK_STEP] >= 1
+        assert link.segment(address).events[Event.RESTART] == 0
+
+
+@STEPPED
+def test_a_step_of_the_own_clock_that_is_told_leaves_right_delays(step_ms: int) -> None:
+    link = both_configured(nearly_even(), nearly_even())
+    for address in (LOWER, HIGHER):
+        set_clock(link, address, step_ms)
+        link.segment(address).clock_stepped(link.clock(address), step_ns=step_ms * MS)
+        link.run(3.5)
+        other = HIGHER if address == LOWER else LOWER
+        assert_right(link, address, there_ms=10 - step_ms, back_ms=10 + step_ms)
+        assert_right(link, other, there_ms=10 + step_ms, back_ms=10 - step_ms)
+        set_clock(link, address, -step_ms)
+        link.segment(address).clock_stepped(link.clock(address), step_ns=-step_ms * MS)
+        link.run(5)
+        assert_right(link, address, there_ms=10, back_ms=10)
+        assert_right(link, other, there_ms=10, back_ms=10)
+
+
+def uniform_ns(base_ms: float, chance: random.Random) -> int:
+    return round((base_ms + chance.uniform(0, 1)) * MS)
+
+
+def test_a_route_change_of_one_direction_is_no_step_of_a_clock() -> None:
+    link = measured(nearly_even(), nearly_even(), seconds=30)
+    for new_ms in (25, 4, 60, 10):
+        link.directions[LOWER].delay_ns = partial(uniform_ns, new_ms)
+        link.run(30)
+        for address, outbound in ((LOWER, True), (HIGHER, False)):
+            assert delay_ms(link, address, outbound=outbound) == pytest.approx(new_ms + 0.5, abs=0.2)
+    for address in (LOWER, HIGHER):
+        assert link.segment(address).events[Event.CLOCK_STEP] == 0
+        assert link.segment(address).events[Event.ABSURD] <= 3
+
+
+def scalar(link: SimulatedLink, address: str, metric: str, *, outbound: bool = False) -> ScalarStatistics | None:
+    segment = link.segment(address)
+    ask = segment.outbound_statistics if outbound else segment.statistics
+    told = ask([metric], now_ns=link.clock(address), clock=CLOCK).get(metric)
+    assert told is None or isinstance(told, ScalarStatistics)
+    return told
+
+
+def test_reordering_is_told_of_the_direction_in_which_it_happened() -> None:
+    link = measured(Direction(lambda chance: round(chance.uniform(5, 300) * MS)), Direction())
+    there, seen = scalar(link, LOWER, "reordering", outbound=True), scalar(link, HIGHER, "reordering")
+    assert there and seen and there.value == pytest.approx(seen.value, abs=0.03)
+    assert 0.3 < seen.low < seen.value < seen.high < 0.8
+    back = scalar(link, LOWER, "reordering")
+    assert back and back.value < 0.05
+    assert scalar(link, HIGHER, "reordering", outbound=True) is None
+
+
+def test_duplication_is_told_only_where_it_can_be_known() -> None:
+    forward, backward = exponential(5, 1), exponential(5, 1)
+    forward.duplication, backward.duplication = 0.1, 0.3
+    link = measured(forward, backward)
+    there, back = scalar(link, HIGHER, "duplication"), scalar(link, LOWER, "duplication")
+    assert there and there.value == pytest.approx(0.1, abs=0.05)
+    assert back and back.value == pytest.approx(0.3, abs=0.07)
+    # The reflector answers no copy, so its peer never learns of one.
+    assert scalar(link, LOWER, "duplication", outbound=True) is None
+
+
+def test_hops_and_runs_of_losses_are_told_by_both_ends() -> None:
+    forward = exponential(5, 1)
+    forward.loss = 0.3
+    link = measured(forward, exponential(5, 1))
+    hops = [scalar(link, address, "hops") for address in (LOWER, HIGHER)]
+    assert [one.value for one in hops if one] == [1, 2]
+    at_the_end, at_the_sender = loss(link, HIGHER), loss(link, LOWER, outbound=True)
+    assert at_the_end.runs == pytest.approx(at_the_end.lost * 0.7, rel=0.2)
+    assert 2 <= at_the_end.longest_run <= 12
+    assert (at_the_sender.runs, at_the_sender.longest_run) == pytest.approx(
+        (at_the_end.runs, at_the_end.longest_run), abs=4
+    )
+
+
+def test_the_restart_of_either_end_invents_no_reordering() -> None:
+    link = SimulatedLink(Direction(), Direction())
+    link.points[LOWER].want(HIGHER, link.now_ns)
+    link.points[HIGHER].want(LOWER, link.now_ns)
+    for address in (HIGHER, LOWER):
+        link.run(20)
+        before = link.segment(LOWER).inbound.arrivals.greatest_extent
+        link.restart(address)
+        link.points[LOWER].want(HIGHER, link.now_ns)
+        link.run(10)
+        for end in (LOWER, HIGHER):
+            told = scalar(link, end, "reordering")
+            assert told and told.value < 0.03  # the points send up to 3 ms late
+            assert link.segment(end).inbound.arrivals.greatest_extent <= max(before, 2)

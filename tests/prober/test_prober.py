@@ -4,11 +4,14 @@ import random
 
 import pytest
 
+from prober.authentication import StampKey
 from prober.clock_state import ClockState
 from prober.packet import SenderPacket
 from prober.prober import MAX_SEGMENTS, UNWANTED_NS, Prober
 from prober.reflector import Source
+from prober.reply_budget import SOURCE_RATE_PER_S, WHOLE_RATE_PER_S
 from prober.segment import Event, Role
+from prober.session import DEFAULT_RATE_PER_S
 from prober.timestamp import NS_PER_S, ErrorEstimate, ntp_from_unix_ns
 from schemas.errors import ProbeError, UsageError
 from schemas.message import SegmentState
@@ -158,7 +161,7 @@ def test_malformed_packets_are_refused_and_counted_at_their_neighbor() -> None:
         point.probe_received(b"?", Source("10.0.0.10", 1), ttl=1, received_at_ns=START_NS, now_ns=START_NS)
     with pytest.raises(ProbeError):
         point.reply_received(b"?", "10.0.0.10", ttl=1, received_at_ns=START_NS)
-    with pytest.raises(ProbeError, match="not probed"):
+    with pytest.raises(ProbeError, match="reply-from-stranger"):
         point.reply_received(b"?", "10.0.0.77", ttl=1, received_at_ns=START_NS)
     segment = point.segment("10.0.0.10")
     assert segment and segment.events[Event.MALFORMED] == 2
@@ -202,3 +205,73 @@ def test_a_learned_peer_that_never_answers_is_forgotten_soon_and_a_configured_on
             sent[probe.peer] += 1
     assert [snapshot.peer for snapshot in prober.segments(60 * NS_PER_S)] == ["10.9.9.9"]
     assert sent["10.9.9.8"] < 300 < sent["10.9.9.9"]
+
+
+KEY = StampKey(bytes(range(32)))
+
+
+def test_a_session_beside_the_overlay_makes_no_neighbor_and_stops_no_session() -> None:
+    point = prober()
+    point.want("10.0.0.2", START_NS)
+    run(point, START_NS, START_NS + S)
+    for address in ("10.0.0.2", "10.0.0.77"):
+        data = SenderPacket(0, ntp_from_unix_ns(START_NS), ErrorEstimate.from_int(0x8F84), 9).to_bytes()
+        reply = point.probe_received(
+            data, Source(address, 5000), ttl=255, received_at_ns=START_NS + S, now_ns=START_NS + S
+        )
+        assert reply is not None
+    assert [(snapshot.peer, snapshot.role) for snapshot in point.segments(START_NS + S)] == [
+        ("10.0.0.2", Role.SENDER)
+    ]
+
+
+def test_points_with_one_key_measure_each_other_and_one_without_is_refused() -> None:
+    link = SimulatedLink(Direction(), Direction())
+    for address in (LOWER, HIGHER):
+        link.points[address] = Prober(address, random_source=random.Random(address), clock=CLOCK, key=KEY)
+    link.points[LOWER].want(HIGHER, link.now_ns)
+    link.run(10)
+    for address in (LOWER, HIGHER):
+        assert link.segment(address).state(link.now_ns) is SegmentState.MEASURED
+        assert not +link.points[address].faults
+    with pytest.raises(ProbeError, match="not-authenticated"):
+        hear(link.points[HIGHER], "10.0.0.77", link.now_ns)
+    assert +link.points[HIGHER].faults == {"not-authenticated": 1}
+    assert link.points[HIGHER].segment("10.0.0.77") is None
+
+
+def test_a_stateless_point_is_measured_by_its_neighbor() -> None:
+    link = SimulatedLink(Direction(), Direction())
+    link.points[HIGHER] = Prober(HIGHER, random_source=random.Random(1), clock=CLOCK, stateless=True)
+    link.points[LOWER].want(HIGHER, link.now_ns)
+    link.run(10)
+    assert link.segment(LOWER).state(link.now_ns) is SegmentState.MEASURED
+    assert link.segment(HIGHER).state(link.now_ns) is SegmentState.MEASURED
+
+
+def test_a_flood_of_strangers_is_answered_at_a_bounded_rate_and_a_neighbor_always() -> None:
+    point = prober()
+    point.want("10.0.0.2", START_NS)
+    answered = 0
+    for number in range(int(WHOLE_RATE_PER_S) + 500):
+        try:
+            hear(point, f"10.7.{number // 250 % 250}.{number % 250 + 1}", START_NS + number, number)
+            answered += 1
+        except ProbeError as error:
+            assert str(error) == "rate-limited"
+        if number % 10 == 0:
+            hear(point, "10.0.0.2", START_NS + number, number)
+    assert answered == WHOLE_RATE_PER_S
+    assert +point.faults == {"rate-limited": 500}
+
+
+def test_all_neighbors_that_a_point_may_have_are_answered_at_the_usual_rate() -> None:
+    assert WHOLE_RATE_PER_S >= MAX_SEGMENTS * DEFAULT_RATE_PER_S
+
+
+def test_an_address_that_was_merely_heard_is_a_stranger() -> None:
+    point = prober()
+    for number in range(int(SOURCE_RATE_PER_S)):
+        hear(point, "10.0.0.77", START_NS, number)
+    with pytest.raises(ProbeError, match="rate-limited"):
+        hear(point, "10.0.0.77", START_NS, int(SOURCE_RATE_PER_S))

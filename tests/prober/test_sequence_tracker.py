@@ -6,10 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prober.packet import SEQUENCE_MODULUS
-from prober.sequence_tracker import MAX_GAP, Arrival, SequenceTracker
-from prober.window import LOSS_THRESHOLD_NS
+from prober.sequence_tracker import MAX_GAP, STRANGERS, Arrival, SequenceTracker
+from prober.window import DEFAULT_LOSS_THRESHOLD_MS
 
 MS = 1_000_000
+LOSS_THRESHOLD_NS = DEFAULT_LOSS_THRESHOLD_MS * MS
 GAP_NS = 100 * MS
 COPIES = {"never": 0, "once": 1, "twice": 2}
 
@@ -130,3 +131,52 @@ def test_each_packet_is_received_once_or_lost_once(fates: list[str], chance: ran
     expected = {number for number in copies if number >= copies[0]}
     assert sorted(received) == sorted(expected)
     assert sorted(given_up) == [number for number in range(copies[0], max(copies)) if number not in expected]
+
+
+def test_a_packet_overtaken_while_the_peers_clock_was_set_back_is_no_restart() -> None:
+    tracker = SequenceTracker()
+    arrive(tracker, 0, 1)
+    assert tracker.received(3, sent_at_ns=3 * GAP_NS - 3_600_000 * MS, at_ns=3 * GAP_NS) is Arrival.NEW
+    assert tracker.received(2, sent_at_ns=2 * GAP_NS, at_ns=4 * GAP_NS) is Arrival.NEW
+    assert tracker.received(1, sent_at_ns=1 * GAP_NS, at_ns=4 * GAP_NS) is Arrival.DUPLICATE
+    assert lost(tracker) == []
+
+
+def test_a_restart_of_a_peer_whose_clock_was_set_back_is_seen_within_some_packets() -> None:
+    tracker = SequenceTracker()
+    arrive(tracker, *range(500))
+    arrivals = [
+        tracker.received(n, sent_at_ns=n * GAP_NS - 3_600_000 * MS, at_ns=(501 + n) * GAP_NS) for n in range(40)
+    ]
+    assert arrivals.index(Arrival.RESTARTED) == STRANGERS - 1
+    assert set(arrivals[STRANGERS:]) == {Arrival.NEW}
+
+
+def test_one_time_from_the_far_future_hides_no_later_restart() -> None:
+    tracker = SequenceTracker()
+    arrive(tracker, *range(200))
+    assert tracker.received(200, sent_at_ns=10**19, at_ns=201 * GAP_NS) is Arrival.NEW
+    arrivals = [tracker.received(n, sent_at_ns=n * GAP_NS, at_ns=(202 + n) * GAP_NS) for n in range(20)]
+    assert Arrival.RESTARTED in arrivals
+
+
+def test_two_answers_of_a_stateless_reflector_to_a_doubled_probe_are_copies() -> None:
+    tracker = SequenceTracker()
+    arrive(tracker, 0, 1, 2)
+    assert tracker.received(2, sent_at_ns=2 * GAP_NS + 2 * MS, at_ns=4 * GAP_NS) is Arrival.DUPLICATE
+    assert tracker.received(3, sent_at_ns=3 * GAP_NS, at_ns=5 * GAP_NS) is Arrival.NEW
+
+
+def test_the_threshold_is_the_one_that_is_asked_for() -> None:
+    tracker = SequenceTracker()
+    arrive(tracker, 0, 2)
+    noticed_ns = 2 * GAP_NS
+    assert tracker.given_up(noticed_ns + 299 * MS, threshold_ns=300 * MS) == []
+    assert len(tracker.given_up(noticed_ns + 300 * MS, threshold_ns=300 * MS)) == 1
+
+
+def test_a_gap_from_before_the_own_clock_was_set_back_does_not_wait_for_an_hour() -> None:
+    tracker = SequenceTracker()
+    arrive(tracker, 0, 1, 3)
+    assert lost(tracker, 3 * GAP_NS - 50 * MS) == []
+    assert lost(tracker, -3_600_000 * MS) == [2]

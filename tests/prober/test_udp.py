@@ -163,8 +163,8 @@ def test_any_udp_sender_is_answered_and_rubbish_is_counted_and_not_answered() ->
                 reply = ReflectorPacket.from_bytes(await asyncio.get_running_loop().sock_recv(sender, 2048))
         assert (reply.sequence, reply.sender_sequence, reply.sender_ttl) == (0, 5, 64)
         assert point.counters() == {
-            "a probe is shorter than 14 octets": 1,
-            "the multiplier of the error estimate is 0": 1,
+            "probe-too-short": 1,
+            "error-multiplier-zero": 1,
         }
         await point.close()
         await point.close()

@@ -1,0 +1,1 @@
+"""Available bandwidth of a segment: self-loading streams after Pathload; start reading in `service.py`."""

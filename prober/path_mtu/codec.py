@@ -1,0 +1,49 @@
+"""STAMP packets of the search for the path MTU: a base packet and one Extra Padding TLV (RFC 8972 section 4.1)."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Final
+
+from prober.authentication import StampKey
+from prober.packet import ReflectorPacket, SenderPacket, base_bytes
+from prober.timestamp import ErrorEstimate, ntp_from_unix_ns
+from prober.tlv import padding_tlv
+
+MTU_SSID: Final = 0x4D54
+"""Keeps these sessions apart from those between neighbors, which have none."""
+_NOISE: Final = random.Random(1).randbytes(256)
+"""No secret: it only keeps a link from compressing the padding."""
+
+
+class StampMtuCodec:
+    """Writes and reads them; see `prober.path_mtu.driver.MtuCodec`.
+
+    Args:
+        now_ns: wall clock (CLOCK_REALTIME), for the timestamp that every probe carries.
+        error: the estimate of that clock's error.
+        key: of the authenticated mode, if it is used.
+    """
+
+    def __init__(
+        self, *, now_ns: Callable[[], int], error: Callable[[], ErrorEstimate], key: StampKey | None = None
+    ) -> None:
+        self._now_ns = now_ns
+        self._error = error
+        self._key = key
+
+    def write(self, sequence: int, size_octets: int) -> bytes:
+        """A probe of `size_octets` of UDP payload: 116 or more in authenticated mode, else 48 or more."""
+        padding = padding_tlv(size_octets - base_bytes(self._key), _NOISE)
+        timestamp = ntp_from_unix_ns(self._now_ns())
+        return SenderPacket(sequence, timestamp, self._error(), MTU_SSID, padding).to_bytes(self._key)
+
+    def read(self, data: bytes) -> int | None:
+        """The number of the probe that is answered; None for the reply of another session.
+
+        Raises:
+            ProbeError: no reply, or one that fails authentication.
+        """
+        reply = ReflectorPacket.from_bytes(data, self._key)
+        return reply.sender_sequence if reply.ssid == MTU_SSID else None
