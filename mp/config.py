@@ -23,9 +23,9 @@ from mp.settings import (
     VerificationSettings,
 )
 from mp.toml_table import TomlTable
-from prober.bandwidth_settings import BANDWIDTH_PORT, BandwidthSettings
+from prober.bandwidth.settings import BANDWIDTH_PORT, BandwidthSettings
 from prober.discovery import DEFAULT_INTERVAL_S
-from prober.interface import ConfiguredCapacity
+from prober.interfaces.load import ConfiguredCapacity
 from prober.packet import STAMP_PORT
 from prober.window import DEFAULT_LOSS_THRESHOLD_MS
 from requestor.dialogue import DEFAULT_SERVICE_PORT

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network
 from pathlib import Path
 
-from prober.bandwidth_settings import BandwidthSettings
-from prober.interface import ConfiguredCapacity
+from prober.bandwidth.settings import BandwidthSettings
+from prober.interfaces.load import ConfiguredCapacity
 from schemas.metrics import Composition
 
 

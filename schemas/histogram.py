@@ -20,7 +20,7 @@ _OCTAVE_BITS = BINS_PER_OCTAVE.bit_length() - 1
 RELATIVE_ERROR = 1 / (2 * BINS_PER_OCTAVE)
 """Of a delay above the minimum of 8 us and more; below it the error is at most 0.5 us."""
 LAST_BIN = 215
-"""Ends above 268 s; what is longer is counted there."""
+"""Ends at 536 s; what is longer is counted there."""
 _US_PER_MS = 1000
 
 
