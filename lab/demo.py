@@ -29,7 +29,7 @@ from lab.topology import Topology
 from lab.topology_file import read_topology
 from lab.truth import Truth
 from mp.config import load_configuration
-from mp.result_view import column_name, interval_text, number_text, print_result
+from mp.result_view import interval_text, number_text, print_result, shown_unit
 from receiver.store.result_store import ResultStore
 from requestor.client import Client
 from requestor.query import DEFAULT_MAX_AGE_S, DEFAULT_METRICS, DEFAULT_TIMEOUT_S, PathQuery
@@ -161,11 +161,11 @@ def _compare(lab: Lab, result: PathResult) -> None:
     for metric, composed in result.composed.items():
         true_value = _true_value(truth, metric)
         table.add_row(
-            column_name(metric),
-            number_text(metric, composed.value),
-            interval_text(metric, composed),
-            number_text(metric, true_value),
-            _error_text(metric, composed, true_value),
+            f"{metric} {shown_unit(composed.unit)}",
+            number_text(composed.unit, composed.value),
+            interval_text(composed),
+            number_text(composed.unit, true_value),
+            _error_text(composed, true_value),
         )
     data.print(table)
     data.print(
@@ -177,11 +177,11 @@ def _true_value(truth: Truth, metric: str) -> float | None:
     return {"delay": truth.delay_ms, "loss": truth.loss_ratio, "rtt": truth.rtt_ms}.get(metric)
 
 
-def _error_text(metric: str, composed: ComposedMetric, true_value: float | None) -> str:
+def _error_text(composed: ComposedMetric, true_value: float | None) -> str:
     if composed.value is None or composed.low is None or composed.high is None or true_value is None:
         return "-"
     inside = "inside" if composed.low <= true_value <= composed.high else "outside"
-    return f"{number_text(metric, composed.value - true_value)} ({inside})"
+    return f"{number_text(composed.unit, composed.value - true_value)} ({inside})"
 
 
 def _await_stored(lab: Lab, store: ResultStore, result: PathResult) -> PathResult:
@@ -221,7 +221,7 @@ def _show_stored(lab: Lab, result: PathResult) -> None:
     table.add_row("elapsed", f"{stored.elapsed_ms} ms")
     table.add_row("segments", str(len(stored.segments)))
     for metric, composed in stored.composed.items():
-        table.add_row(f"composed {column_name(metric)}", number_text(metric, composed.value))
+        table.add_row(f"composed {metric} {shown_unit(composed.unit)}", number_text(composed.unit, composed.value))
     data.print(table)
 
 

@@ -7,31 +7,41 @@ import contextlib
 import logging
 import random
 import signal
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from ipaddress import IPv4Address
 from typing import Any
 
 from mp import clock
 from mp.archive import Archive
 from mp.bridge import Event, HostChanged, ReportReady, SegmentGone, SegmentKnown, Setup, UpstreamSeen
+from mp.greeter import Greeter
 from mp.host import HostState, read_host_state, require_capabilities
 from mp.logs import configure_logs
 from mp.measurements import Measurements
 from mp.packet_link import PacketLink
+from mp.plugins import plugins_of
 from mp.reporter import Reporter
+from mp.segments import Segments
 from mp.settings import Configuration, PointSettings
 from mp.status import status_document
-from prober.clock_state import ClockState
-from prober.prober import Prober
-from prober.segment import Segment
-from prober.udp import UdpProber
+from mp.verification import Verification
+from prober.authentication import StampKey
+from prober.discovery import Discovery
+from processor.decision import Report
 from receiver.server import ReportServer
-from requestor.query import PathQuery
+from requestor.query import PathQuery, way_back
 from requestor.sender import RequestSender
 from requestor.service import Service
+from requestor.verify_query import VerifyQuery
+from schemas.closure import ClosureCheck
 from schemas.errors import ConfigurationError, HostError, InpathError, UsageError
-from schemas.metrics import METRICS
+from schemas.message import Message
+from schemas.metrics import registry_with
+from schemas.payload import message_from_payload
 from schemas.result import PathResult
+from schemas.xml_codec import message_to_xml
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +58,10 @@ class Daemon:
 
     Args:
         configuration: checked; `point` is its `point`.
+
+    Raises:
+        ConfigurationError: the configuration does not fit this host, or names a plug-in that is not there.
+        HostError: a key file cannot be read.
     """
 
     def __init__(self, configuration: Configuration, point: PointSettings) -> None:
@@ -55,16 +69,16 @@ class Daemon:
         self.point = point
         self.started_ms = clock.monotonic_ms()
         self.host = _own_host(point)
+        plugins = plugins_of(configuration)
+        self.registry = registry_with(plugin.metric for plugin in plugins)
+        key_file = configuration.probe.key_file
+        self._key = None if key_file is None else StampKey.from_file(key_file)
         self.archive = Archive(configuration.store_url, point.state_dir)
         self.link = PacketLink(self._setup, self._on_packet_event)
         self.reporter = Reporter(point.address, configuration.measurement.port)
-        self.prober = Prober(
-            point.address,
-            random_source=random.Random(),  # times of probes are no secret
-            clock=self.clock_state(),
-            rate_per_s=configuration.probe.rate_per_s,
+        self.segments = Segments(
+            configuration, point, self.host, plugins=plugins, registry=self.registry, key=self._key
         )
-        self.udp_prober = UdpProber(self.prober, port=configuration.probe.port, now_ns=clock.now_ns)
         self._told: set[str] = set()
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -76,33 +90,53 @@ class Daemon:
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self.archive.close)
             self.archive.open()
-            sender = RequestSender(self.point.address, self.configuration.measurement.port, self._on_unreachable)
-            stack.callback(sender.close)
-            self.measurements = Measurements(sender.send, self.archive.record)
-            server = ReportServer(
-                self.point.address, self.configuration.measurement.port, self.measurements.on_report
-            )
-            stack.push_async_callback(server.close)
-            await server.start()
-            stack.push_async_callback(self.udp_prober.close)
-            await self.udp_prober.start()
-            for neighbor in self.configuration.probe.neighbors:
-                self.udp_prober.want(neighbor, configured=True)
+            await self._open_requests(stack)
+            await self.segments.start(stack)
             stack.push_async_callback(self.reporter.close)
             stack.push_async_callback(self.link.close)
             await self.link.start()
             service = Service(self._answer, self.configuration.service.allow)
             stack.push_async_callback(service.close)
             await self._listen(service)
-            housekeeping = asyncio.create_task(self._keep_house(), name="housekeeping")
-            stack.callback(housekeeping.cancel)
+            tasks = [asyncio.create_task(self._keep_house(), name="housekeeping")]
+            verify = self.configuration.verification
+            if verify.interval_s:
+                checks = self.verification.run_on_schedule(
+                    verify.destinations, interval_s=verify.interval_s, duration_s=verify.duration_s
+                )
+                tasks.append(asyncio.create_task(checks, name="verification"))
+            for task in tasks:
+                stack.callback(task.cancel)
             logger.info("point %s at %s is ready", self.point.name, self.point.address)
-            await _first(stop, housekeeping)
+            await _first(stop, tasks)
             logger.info("point %s stops", self.point.name)
 
-    def clock_state(self) -> ClockState:
-        """How far this host's clock is to be trusted now."""
-        return clock.read_clock(self.configuration.clock_assumed_error_ms)
+    async def _open_requests(self, stack: AsyncExitStack) -> None:
+        """What sends requests and hellos, and takes reports."""
+        port = self.configuration.measurement.port
+        self.sender = RequestSender(self.point.address, port, self._on_unreachable)
+        stack.callback(self.sender.close)
+        self.measurements = Measurements(self.sender.send, self.archive.record, self.registry)
+        discovery = self.configuration.discovery
+        self.greeter = Greeter(
+            Discovery(random_source=random.SystemRandom(), interval_ms=round(discovery.interval_s * 1000)),
+            address=self.point.address,
+            send=self.sender.send,
+            on_neighbor=self.segments.met,
+        )
+        for destination in discovery.destinations:
+            self._seek(destination, configured=True)
+        self.verification = Verification(
+            self.point.address,
+            port=self.configuration.probe.port,
+            key=self._key,
+            clock_state=self.segments.clock_state,
+            measurements=self.measurements,
+            keep=self.archive.record_check,
+        )
+        server = ReportServer(self.point.address, port, self._on_report)
+        stack.push_async_callback(server.close)
+        await server.start()
 
     def _setup(self) -> Setup:
         measurement = self.configuration.measurement
@@ -131,55 +165,87 @@ class Daemon:
         match event:
             case ReportReady(report=report):
                 self.reporter.submit(report)
-            case UpstreamSeen(upstream=upstream):
-                try:
-                    self.udp_prober.want(upstream)
-                except UsageError as error:  # a forged message may name any address
-                    logger.warning("segment not measured: %s", error)
+                if report.wants_return:
+                    self._send_way_back(report)
+            case UpstreamSeen(upstream=upstream, metrics=metrics, hello=hello):
+                self.segments.asked(upstream, metrics, hello=hello)
             case _:
                 logger.error("bridge: got %s, expected what the packet process sends", type(event).__name__)
+
+    def _send_way_back(self, report: Report) -> None:
+        request = message_from_payload(report.payload).request
+        back = way_back(request, source=self.point.address, now_ms=clock.now_ms())
+        try:
+            self.sender.send(message_to_xml(Message(request=back)), back.destination)
+        except HostError as error:
+            logger.warning("way back to %s: %s", back.destination, error)
 
     def _on_unreachable(self, destination: str, reason: str) -> None:
         self.measurements.on_unreachable(destination, reason)
 
+    async def _on_report(self, message: Message, final: bool) -> bool:
+        if self.greeter.take(message, clock.monotonic_ms()):
+            return True
+        return await self.measurements.on_report(message, final)
+
     async def _answer(self, question: dict[str, Any]) -> dict[str, Any]:
         match question.get("ask"):
             case "path":
-                return {"result": (await self._measure(question.get("query"))).to_json()}
+                results = await self._measure(question.get("query"))
+                return dict(zip(("result", "return"), (result.to_json() for result in results), strict=False))
+            case "verify":
+                return {"check": (await self._verify(question.get("query"))).to_json()}
             case "status":
                 return {"status": self._status()}
             case other:
-                raise UsageError("ask", other, "path or status")
+                raise UsageError("ask", other, "path, verify or status")
 
     def _status(self) -> dict[str, Any]:
         return status_document(
             point=self.point,
             uptime_s=(clock.monotonic_ms() - self.started_ms) / 1000,
             host=self.host,
-            clock_state=self.clock_state(),
-            prober=self.udp_prober,
+            registry=self.registry,
+            segments=self.segments,
+            greeter=self.greeter,
             link=self.link,
             measurements=self.measurements,
             reporter=self.reporter,
             archive=self.archive,
+            verification=self.verification,
         )
 
-    async def _measure(self, document: object) -> PathResult:
-        query = PathQuery.from_json(document, self.configuration.names)
-        if query.source not in (self.point.address, *self.host.addresses):
-            raise UsageError("source", query.source, f"this point's address, {self.point.address}")
-        if query.destination in (self.point.address, *self.host.addresses):
-            raise UsageError("destination", query.destination, "an address of another host")
-        if any(IPv4Address(query.destination) in network for network in self.point.serves):
-            raise UsageError("destination", query.destination, "a host that this point does not serve itself")
+    async def _measure(self, document: object) -> tuple[PathResult, ...]:
+        query = PathQuery.from_json(document, self.configuration.names, self.registry)
+        self._check_ends(query.source, query.destination)
+        self._seek(query.destination)
+        self.verification.asked_for(query.destination)
         return await self.measurements.measure(query.starting_at(self.point.address))
+
+    async def _verify(self, document: object) -> ClosureCheck:
+        query = VerifyQuery.from_json(document, self.configuration.names)
+        self._check_ends(query.source, query.destination)
+        return await self.verification.verify(replace(query, source=self.point.address))
+
+    def _check_ends(self, source: str, destination: str) -> None:
+        if source not in (self.point.address, *self.host.addresses):
+            raise UsageError("source", source, f"this point's address, {self.point.address}")
+        if destination in (self.point.address, *self.host.addresses):
+            raise UsageError("destination", destination, "an address of another host")
+        if any(IPv4Address(destination) in network for network in self.point.serves):
+            raise UsageError("destination", destination, "a host that this point does not serve itself")
+
+    def _seek(self, destination: str, *, configured: bool = False) -> None:
+        if self.configuration.discovery.interval_s:
+            self.greeter.discovery.seek(destination, clock.monotonic_ms(), configured=configured)
 
     async def _keep_house(self) -> None:
         while True:
             try:
-                self.prober.clock = self.clock_state()
                 self._look_at_host()
+                self.segments.look()
                 self._tell_segments()
+                self.greeter.greet(clock.monotonic_ms(), created_at_ms=clock.now_ms())
                 if self.archive.waiting or clock.monotonic_ms() - self.started_ms >= DATABASE_DELAY_MS:
                     self.archive.drain_soon()
             except InpathError as error:
@@ -194,19 +260,16 @@ class Daemon:
                 self.host = host
 
     def _tell_segments(self) -> None:
-        now_ns = clock.now_ns()
-        measured = {segment.peer: segment for segment in self.prober.measured(now_ns)}
+        measured = self.segments.known()
         gone = {peer for peer in self._told - measured.keys() if self.link.send(SegmentGone(upstream=peer))}
-        known = {peer for peer, segment in measured.items() if self.link.send(self._known(segment, now_ns))}
+        known = {
+            peer
+            for peer, (newest_sample_at_ms, metrics) in measured.items()
+            if self.link.send(
+                SegmentKnown(upstream=peer, newest_sample_at_ms=newest_sample_at_ms, metrics=metrics)
+            )
+        }
         self._told = (self._told | known) - gone
-
-    def _known(self, segment: Segment, now_ns: int) -> SegmentKnown:
-        assert segment.newest_sample_at_ns is not None  # a measured segment has samples
-        return SegmentKnown(
-            upstream=segment.peer,
-            newest_sample_at_ms=segment.newest_sample_at_ns // 1_000_000,
-            metrics=segment.statistics(METRICS, now_ns=now_ns, clock=self.prober.clock),
-        )
 
 
 def _own_host(point: PointSettings) -> HostState:
@@ -218,13 +281,14 @@ def _own_host(point: PointSettings) -> HostState:
     return host
 
 
-async def _first(stop: asyncio.Event, task: asyncio.Task[None]) -> None:
-    """Return when `stop` is set; raise what ends `task` before."""
+async def _first(stop: asyncio.Event, tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Return when `stop` is set; raise what ends one of the tasks before."""
     stopping = asyncio.create_task(stop.wait())
-    await asyncio.wait((stopping, task), return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait((stopping, *tasks), return_when=asyncio.FIRST_COMPLETED)
     stopping.cancel()
-    if task.done():
-        task.result()
+    for task in tasks:
+        if task.done():
+            task.result()
 
 
 async def _serve(configuration: Configuration, point: PointSettings) -> None:

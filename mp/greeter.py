@@ -40,11 +40,17 @@ class Greeter:
         self._send = send
         self._on_neighbor = on_neighbor
 
-    def greet(self, now_ms: int) -> None:
-        """Send what is due."""
+    def greet(self, now_ms: int, *, created_at_ms: int) -> None:
+        """Send what is due.
+
+        Args:
+            now_ms: a clock that never steps.
+            created_at_ms: milliseconds since the Unix epoch, for the messages.
+        """
         for hello in self.discovery.due(now_ms):
+            message = Message(request=self._request(hello, created_at_ms))
             try:
-                self._send(message_to_xml(Message(request=self._request(hello, now_ms))), hello.destination)
+                self._send(message_to_xml(message), hello.destination)
             except HostError as error:
                 logger.debug("hello: %s", error)  # the way may come back
 
@@ -61,13 +67,13 @@ class Greeter:
             self._on_neighbor(neighbor)
         return True
 
-    def _request(self, hello: Hello, now_ms: int) -> MeasureRequest:
+    def _request(self, hello: Hello, created_at_ms: int) -> MeasureRequest:
         return MeasureRequest(
             source=self._address,
             destination=hello.destination,
             id=hello.id,
             metrics=(_METRIC,),
-            created_at_ms=now_ms,
+            created_at_ms=created_at_ms,
             lifetime_ms=_LIFETIME_MS,
             max_age_ms=0,
             hello=True,

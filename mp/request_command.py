@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from mp.commands import config_option
+from mp.plugins import registry_of
 from mp.points_to_ask import configuration_or_names, service_of
 from requestor.client import Client
 from requestor.query import (
@@ -63,7 +64,7 @@ def request(
     query = PathQuery(
         source=address_from_text("source", source, configuration.names),
         destination=address_from_text("destination", destination, configuration.names),
-        metrics=metrics_from_text(metrics),
+        metrics=metrics_from_text(metrics, registry_of(configuration)),
         timeout_s=seconds_from_value("timeout", timeout, least=0.001, most=MAX_TIMEOUT_S),
         max_age_s=seconds_from_value("max-age", max_age, least=0.0, most=MAX_MAX_AGE_S),
     )

@@ -10,15 +10,16 @@ from typing import Any
 
 from mp import clock
 from mp.archive import Archive
+from mp.greeter import Greeter
 from mp.host import HostState
 from mp.measurements import Measurements
 from mp.packet_link import PacketLink
 from mp.reporter import Reporter
+from mp.segments import Segments
 from mp.settings import PointSettings
-from prober.clock_state import ClockState
+from mp.verification import Verification
 from prober.segment import SegmentSnapshot
-from prober.udp import UdpProber
-from schemas.metrics import METRICS, Statistics, headline, sample_count
+from schemas.metrics import Registry, Statistics, headline, sample_count
 
 
 def status_document(
@@ -26,25 +27,29 @@ def status_document(
     point: PointSettings,
     uptime_s: float,
     host: HostState,
-    clock_state: ClockState,
-    prober: UdpProber,
+    registry: Registry,
+    segments: Segments,
+    greeter: Greeter,
     link: PacketLink,
     measurements: Measurements,
     reporter: Reporter,
     archive: Archive,
+    verification: Verification,
 ) -> dict[str, Any]:
     """The point's state: who it is, its neighbors, its counters."""
     now_ns = clock.now_ns()
     store = archive.state
+    check = verification.last
     return {
         "point": {"name": point.name, "address": point.address, "area": point.area},
         "version": version("inpath"),
         "pid": os.getpid(),
         "uptime_s": uptime_s,
-        "clock": {"synchronized": clock_state.synchronized, "error_ms": clock_state.error_ms},
+        "clock": asdict(segments.clock_state()),
         "host": {"addresses": list(host.addresses), "smallest_mtu_bytes": host.smallest_mtu_bytes},
-        "neighbors": [_neighbor(snapshot, now_ns) for snapshot in prober.snapshots()],
-        "probes": dict(prober.counters()),
+        "neighbors": [_neighbor(snapshot, registry, now_ns) for snapshot in segments.udp.snapshots()],
+        "discovery": greeter.discovery.neighbors(),
+        **segments.counters(),
         "packet_process": {
             "pid": link.pid,
             "rules": link.rules,
@@ -54,10 +59,11 @@ def status_document(
         "requests": {"pending": measurements.pending, **measurements.counters},
         "reports": dict(reporter.counters),
         "store": None if store is None else asdict(store),
+        "verification": None if check is None else check.to_json(),
     }
 
 
-def _neighbor(snapshot: SegmentSnapshot, now_ns: int) -> dict[str, Any]:
+def _neighbor(snapshot: SegmentSnapshot, registry: Registry, now_ns: int) -> dict[str, Any]:
     newest_ns = snapshot.newest_sample_at_ns
     return {
         "address": snapshot.peer,
@@ -65,18 +71,18 @@ def _neighbor(snapshot: SegmentSnapshot, now_ns: int) -> dict[str, Any]:
         "state": str(snapshot.state),
         "newest_sample_age_s": None if newest_ns is None else max(0, now_ns - newest_ns) / 1e9,
         "hops": snapshot.hops,
-        "last_60_s": _metrics(snapshot.statistics),
-        "last_10_s": _metrics(snapshot.recent),
-        "toward_it_last_60_s": _metrics(snapshot.outbound),
+        "last_60_s": _metrics(snapshot.statistics, registry),
+        "last_10_s": _metrics(snapshot.recent, registry),
+        "toward_it_last_60_s": _metrics(snapshot.outbound, registry),
         "counters": dict(snapshot.counters),
     }
 
 
-def _metrics(statistics: Mapping[str, Statistics]) -> dict[str, Any]:
+def _metrics(statistics: Mapping[str, Statistics], registry: Registry) -> dict[str, Any]:
     return {
         name: {
             "value": headline(values),
-            "unit": METRICS[name].unit,
+            "unit": registry[name].unit,
             "count": sample_count(values),
             **asdict(values),
         }

@@ -49,7 +49,10 @@ def _neighbor_table(document: Mapping[str, Any]) -> Table:
         table.add_row(
             neighbor["address"],
             neighbor["state"],
-            *(number_text(name, metrics[name]["value"]) if name in metrics else "-" for name in METRICS),
+            *(
+                number_text(METRICS[name].unit, metrics[name]["value"]) if name in metrics else "-"
+                for name in METRICS
+            ),
             str(max((values["count"] for values in metrics.values()), default=0)),
             "-" if age is None else f"{age:.1f} s",
         )

@@ -4,6 +4,9 @@ There is one session per unordered pair of neighbors. Whoever wants a segment fi
 with the numerically lower address goes on and the other stops as soon as it hears a probe of the lower one. A
 reflecting end that hears nothing any more starts a session of its own.
 
+A learned neighbor for whose segment nobody asks falls asleep: it is known, but no longer measured, until the next
+request asks for it.
+
 Pure: time and datagrams come in, datagrams go out; `UdpProber` is the driver.
 """
 
@@ -11,54 +14,29 @@ from __future__ import annotations
 
 import heapq
 import random
-from dataclasses import dataclass
+from collections import Counter
 from ipaddress import AddressValueError, IPv4Address, IPv4Network
 
+from prober.authentication import StampKey
 from prober.clock_state import ClockState
+from prober.fault import ProbeFault
+from prober.neighbor import PROBED_NS, REFLECTED_SILENCE_NS, Neighbor
+from prober.packet import probe_ssid
+from prober.probe_format import ProbeFormat
 from prober.reflector import Reflector, Reply, Source
-from prober.segment import Event, Role, Segment, SegmentSnapshot
+from prober.reply_budget import ReplyBudget
+from prober.segment import Event, Role, Segment, SegmentSnapshot, announced_error
 from prober.session import DEFAULT_RATE_PER_S, Probe, SenderSession
-from prober.timestamp import NS_PER_MS, NS_PER_S
+from prober.timestamp import NS_PER_MS, NS_PER_S, ErrorEstimate
+from prober.window import DEFAULT_LOSS_THRESHOLD_MS
 from schemas.errors import ProbeError, UsageError
 from schemas.message import SegmentState
 
 MAX_SEGMENTS = 256
-PROBED_NS = 3 * NS_PER_S
-"""A peer heard within this time probes us; also how long the higher of two configured peers waits for that."""
-REFLECTED_SILENCE_NS = 5 * NS_PER_S
-"""A peer that probed us and is silent for so long has stopped."""
-UNWANTED_NS = 900 * NS_PER_S
-"""A learned peer that nobody wanted for so long is forgotten."""
-UNANSWERED_NS = 20 * NS_PER_S
-"""A learned peer that has not answered a single probe for so long is forgotten: it may be no point at all."""
+DEFAULT_SLEEP_AFTER_S = 900.0
 _THIS_NETWORK = IPv4Network("0.0.0.0/8")
 REVIEW_NS = 250 * NS_PER_MS
 """How often it is looked who should probe; far below the waiting times above."""
-
-
-@dataclass(slots=True)
-class _Neighbor:
-    segment: Segment
-    is_lower: bool
-    """Its address is below ours, so its session is the one that stays."""
-    configured: bool = False
-    start_at_ns: int = 0
-    """Not before this do we start a session of our own."""
-    wanted_at_ns: int | None = None
-    heard_at_ns: int | None = None
-    session: SenderSession | None = None
-    started_at_ns: int = 0
-    """When our session began."""
-
-    def is_mute(self, now_ns: int) -> bool:
-        """Whether it was learned and has never answered or probed us."""
-        return (
-            not self.configured
-            and self.session is not None
-            and self.heard_at_ns is None
-            and self.segment.events[Event.RECEIVED] == 0
-            and now_ns - self.started_at_ns > UNANSWERED_NS
-        )
 
 
 class Prober:
@@ -69,9 +47,13 @@ class Prober:
         random_source: draws the gaps between probes.
         clock: state of the own clock; assign `clock` when it changes.
         rate_per_s: expected probes per second and session.
+        key: puts all sessions into the authenticated mode; the neighbors must have it too.
+        stateless: number replies like their probes, so that a sender learns the loss of the round trip alone.
+        loss_threshold_ms: waiting time after which a packet counts as lost.
+        sleep_after_s: without a request for so long, the segment of a learned neighbor is no longer measured.
 
     Raises:
-        UsageError: no IPv4 address, or no positive rate.
+        UsageError: no IPv4 address, no positive rate, or no such threshold.
     """
 
     def __init__(
@@ -81,6 +63,10 @@ class Prober:
         random_source: random.Random,
         clock: ClockState,
         rate_per_s: float = DEFAULT_RATE_PER_S,
+        key: StampKey | None = None,
+        stateless: bool = False,
+        loss_threshold_ms: int = DEFAULT_LOSS_THRESHOLD_MS,
+        sleep_after_s: float = DEFAULT_SLEEP_AFTER_S,
     ) -> None:
         if not 0 < rate_per_s <= 100:
             raise UsageError("rate_per_s", rate_per_s, "more than 0, at most 100")
@@ -89,15 +75,23 @@ class Prober:
         self._own = _number("address", address)
         self._random = random_source
         self._rate_per_s = rate_per_s
-        self._neighbors: dict[str, _Neighbor] = {}
-        self._reflector = Reflector(self._reflecting)
+        self._loss_threshold_ms = loss_threshold_ms
+        self._sleep_after_ns = round(sleep_after_s * NS_PER_S)
+        self._neighbors: dict[str, Neighbor] = {}
+        self.faults: Counter[ProbeFault] = Counter()
+        """Packets that were no good, of neighbors and of strangers."""
+        self._key = key
+        self._format = ProbeFormat(key=key)
+        self._strangers = ReplyBudget()
+        self._reflector = Reflector(
+            self._reflecting, key=key, stateless=stateless, admits=self._admits, faults=self.faults
+        )
         self._due: list[tuple[int, str]] = []
         """Heap of send times; an entry that is no longer its session's next time is void."""
         self._next_review_ns: int | None = None
-        self._last_now_ns = 0
 
     def want(self, peer: str, now_ns: int, *, configured: bool = False) -> None:
-        """Ask for a segment, or go on asking: a learned peer is kept for UNWANTED_NS after the last wish.
+        """Ask for a segment, or go on asking: that of a learned peer falls asleep when wishes stay away.
 
         Beyond MAX_SEGMENTS the learned peer that was of use longest ago gives way; if all are configured, the
         wish is ignored.
@@ -108,12 +102,49 @@ class Prober:
         neighbor = self._neighbors.get(peer) or self._learn(peer, wanted=True)
         if neighbor is None:
             return
-        if neighbor.wanted_at_ns is None and not self._is_probed(neighbor, now_ns):
+        if neighbor.wanted_at_ns is None and not neighbor.is_probing(now_ns):
             waits = configured and neighbor.is_lower
             neighbor.start_at_ns = now_ns + PROBED_NS if waits else now_ns
         neighbor.wanted_at_ns = now_ns
         neighbor.configured |= configured
         self._next_review_ns = now_ns
+
+    def meet(self, peer: str, now_ns: int) -> None:
+        """Learn that `peer` is a neighbor: a new one is measured as if it was wanted, a sleeping one sleeps on.
+
+        Raises:
+            UsageError: as `want`.
+        """
+        known = self._neighbors.get(peer)
+        if known is None or (known.wanted_at_ns is None and known.met_at_ns is None):
+            self.want(peer, now_ns)
+        neighbor = self._neighbors.get(peer)
+        if neighbor is not None:
+            neighbor.met_at_ns = now_ns
+
+    def is_neighbor(self, address: str) -> bool:
+        """Whether a segment to the address is measured, so that it is a point that answers."""
+        neighbor = self._neighbors.get(address)
+        return neighbor is not None and neighbor.segment.newest_sample_at_ns is not None
+
+    def own_error(self) -> ErrorEstimate:
+        """What packets of this point say of its clock."""
+        return announced_error(self.clock)
+
+    def clock_stepped(self, now_ns: int, *, step_ns: int) -> None:
+        """The own clock was set: restart what rests on it.
+
+        Args:
+            now_ns: own clock, after the step.
+            step_ns: how far it was set, forward positive.
+        """
+        self._reflector.clock_stepped(step_ns)
+        self._due.clear()
+        self._next_review_ns = now_ns
+        for peer, neighbor in self._neighbors.items():
+            neighbor.clock_stepped(now_ns, step_ns=step_ns)
+            if neighbor.session:
+                self._plan(peer, neighbor.session)
 
     def next_wakeup_ns(self) -> int | None:
         """When `due` has something to do; None while there is no neighbor."""
@@ -124,9 +155,6 @@ class Prober:
 
     def due(self, now_ns: int) -> list[Probe]:
         """The probes to send now."""
-        if now_ns < self._last_now_ns:
-            self._clock_stepped_back(now_ns)
-        self._last_now_ns = now_ns
         if self._next_review_ns is not None and self._next_review_ns <= now_ns:
             self._review(now_ns)
         probes = []
@@ -157,6 +185,7 @@ class Prober:
         received_at_ns: int,
         now_ns: int,
         user_stamped: bool = False,
+        tos: int = 0,
     ) -> Reply | None:
         """Answer a probe; arguments as in `Reflector.probe_received`.
 
@@ -172,11 +201,13 @@ class Prober:
                 now_ns=now_ns,
                 clock=self.clock,
                 user_stamped=user_stamped,
+                tos=tos,
             )
-        except ProbeError:
-            self._count_malformed(source.address)
+        except ProbeError as error:
+            self._count_fault(source.address, error)
             raise
-        self._heard(source.address, received_at_ns)
+        if not probe_ssid(data, self._key):
+            self._heard(source.address, received_at_ns)
         return reply
 
     def reply_received(
@@ -188,12 +219,12 @@ class Prober:
             ProbeError: no reply to a probe of ours.
         """
         neighbor = self._neighbors.get(address)
-        if neighbor is None or neighbor.session is None:
-            raise ProbeError("a reply came from an address that is not probed")
         try:
+            if neighbor is None or neighbor.session is None:
+                raise ProbeError(ProbeFault.STRANGER)
             neighbor.session.reply(data, ttl=ttl, received_at_ns=received_at_ns, user_stamped=user_stamped)
-        except ProbeError:
-            self._count_malformed(address)
+        except ProbeError as error:
+            self._count_fault(address, error)
             raise
 
     def segments(self, now_ns: int) -> tuple[SegmentSnapshot, ...]:
@@ -218,13 +249,25 @@ class Prober:
         neighbor = self._neighbors.get(address)
         return neighbor.segment if neighbor and neighbor.session is None else None
 
-    def _learn(self, peer: str, *, wanted: bool) -> _Neighbor | None:
+    def _admits(self, address: str, now_ns: int) -> bool:
+        """Whether a probe may be answered: always an authenticated one, and one of a neighbor asked for here.
+
+        An address that was merely heard may be forged, though it has a segment.
+        """
+        if self._key:
+            return True
+        neighbor = self._neighbors.get(address)
+        asked_for = neighbor is not None and (neighbor.configured or neighbor.wanted_at_ns is not None)
+        return asked_for or self._strangers.allows(address, now_ns)
+
+    def _learn(self, peer: str, *, wanted: bool) -> Neighbor | None:
         number = _number("peer", peer)
         if number == self._own or not _is_unicast(peer):
             raise UsageError("peer", peer, "the unicast address of another measurement point")
         if len(self._neighbors) >= MAX_SEGMENTS and not self._make_room(wanted=wanted):
             return None
-        neighbor = self._neighbors[peer] = _Neighbor(Segment(peer), is_lower=number < self._own)
+        segment = Segment(peer, loss_threshold_ms=self._loss_threshold_ms)
+        neighbor = self._neighbors[peer] = Neighbor(segment, is_lower=number < self._own)
         return neighbor
 
     def _make_room(self, *, wanted: bool) -> bool:
@@ -236,7 +279,7 @@ class Prober:
         ]
         if not learned:
             return False
-        del self._neighbors[min(learned, key=lambda peer: _last_use_ns(self._neighbors[peer]))]
+        del self._neighbors[min(learned, key=lambda peer: self._neighbors[peer].last_use_ns())]
         return True
 
     def _heard(self, address: str, now_ns: int) -> None:
@@ -254,35 +297,35 @@ class Prober:
         if self._next_review_ns is None:
             self._next_review_ns = now_ns + REVIEW_NS
 
-    def _is_probed(self, neighbor: _Neighbor, now_ns: int) -> bool:
-        return neighbor.heard_at_ns is not None and now_ns - neighbor.heard_at_ns <= PROBED_NS
-
     def _review(self, now_ns: int) -> None:
         self._next_review_ns = now_ns + REVIEW_NS
         for peer, neighbor in list(self._neighbors.items()):
-            wanted = neighbor.configured or _is_recent(neighbor.wanted_at_ns, now_ns)
-            if neighbor.is_mute(now_ns):
+            awake = neighbor.is_awake(now_ns, self._sleep_after_ns)
+            if neighbor.is_mute(now_ns) or not (awake or neighbor.is_known(now_ns)):
                 del self._neighbors[peer]
-                continue
-            if neighbor.session is None:
-                if wanted and neighbor.start_at_ns <= now_ns:
-                    self._start(peer, neighbor, now_ns)
-            elif not wanted:
+            elif awake and neighbor.session is None and neighbor.start_at_ns <= now_ns:
+                self._start(peer, neighbor, now_ns)
+            elif not awake and neighbor.session is not None:
                 self._stop(neighbor)
-            if not wanted and not _is_recent(neighbor.heard_at_ns, now_ns):
-                del self._neighbors[peer]
+            if not awake and not neighbor.is_probing(now_ns):
+                neighbor.segment.role = Role.ASLEEP
         if not self._neighbors:
             self._next_review_ns = None
 
-    def _start(self, peer: str, neighbor: _Neighbor, now_ns: int) -> None:
+    def _start(self, peer: str, neighbor: Neighbor, now_ns: int) -> None:
         neighbor.session = SenderSession(
-            neighbor.segment, random_source=self._random, now_ns=now_ns, rate_per_s=self._rate_per_s
+            neighbor.segment,
+            random_source=self._random,
+            now_ns=now_ns,
+            rate_per_s=self._rate_per_s,
+            probe_format=self._format,
+            faults=self.faults,
         )
         neighbor.started_at_ns = now_ns
         neighbor.segment.role = Role.SENDER
         self._plan(peer, neighbor.session)
 
-    def _stop(self, neighbor: _Neighbor) -> None:
+    def _stop(self, neighbor: Neighbor) -> None:
         neighbor.session = None
         neighbor.segment.unanswered.clear()
         neighbor.segment.role = Role.IDLE
@@ -290,17 +333,8 @@ class Prober:
     def _plan(self, peer: str, session: SenderSession) -> None:
         heapq.heappush(self._due, (session.next_send_at_ns(), peer))
 
-    def _clock_stepped_back(self, now_ns: int) -> None:
-        """Plans made by the old time would wait for as long as the step was."""
-        self._due.clear()
-        self._next_review_ns = now_ns
-        for peer, neighbor in self._neighbors.items():
-            neighbor.start_at_ns = min(neighbor.start_at_ns, now_ns + REFLECTED_SILENCE_NS)
-            if neighbor.session:
-                neighbor.session.restart_schedule(now_ns)
-                self._plan(peer, neighbor.session)
-
-    def _count_malformed(self, address: str) -> None:
+    def _count_fault(self, address: str, error: ProbeError) -> None:
+        self.faults[ProbeFault(str(error))] += 1
         neighbor = self._neighbors.get(address)
         if neighbor:
             neighbor.segment.events[Event.MALFORMED] += 1
@@ -317,11 +351,3 @@ def _is_unicast(address: str) -> bool:
     """Whether one host can have the address: a forged message must not have us probe a whole network."""
     one = IPv4Address(address)
     return not (one.is_multicast or one.is_reserved or one in _THIS_NETWORK)
-
-
-def _is_recent(at_ns: int | None, now_ns: int) -> bool:
-    return at_ns is not None and now_ns - at_ns <= UNWANTED_NS
-
-
-def _last_use_ns(neighbor: _Neighbor) -> int:
-    return max(neighbor.wanted_at_ns or 0, neighbor.heard_at_ns or 0)

@@ -50,6 +50,8 @@ class Role(StrEnum):
     REFLECTOR = "reflector"
     IDLE = "idle"
     """Nobody yet."""
+    ASLEEP = "asleep"
+    """Nobody, as nobody asked for the segment for a while."""
 
 
 class Event(StrEnum):
@@ -70,7 +72,8 @@ class Event(StrEnum):
 
 
 @lru_cache(maxsize=8)  # it stands in every packet and changes with the clock's state alone
-def _announced(clock: ClockState, user_stamped: bool) -> ErrorEstimate:
+def announced_error(clock: ClockState, user_stamped: bool = False) -> ErrorEstimate:
+    """What a packet says of the clock that wrote its times, and of the way in which they were taken."""
     stamp_error_ns = USER_STAMP_ERROR_NS if user_stamped else KERNEL_STAMP_ERROR_NS
     error_ns = round(clock.error_ms * NS_PER_MS) + stamp_error_ns
     return ErrorEstimate.of(error_ns, synchronized=clock.synchronized)
@@ -102,6 +105,10 @@ class Segment:
         self.hops: int | None = None
         """Routers between the peer and this point, from the TTL of its packets."""
         self.peer_error: ErrorEstimate | None = None
+        self.told_interfaces = b""
+        """Value of TLV 241 that the peer is told; empty: nothing is."""
+        self.heard_interfaces: bytes | None = None
+        """The newest value of TLV 241 that the peer told in its session with us."""
         self.user_stamped = False
         """The newest sample rests on a time that the kernel did not give."""
         self.unanswered: dict[int, int] = {}
@@ -224,7 +231,7 @@ class Segment:
 
     def own_error(self, clock: ClockState, *, user_stamped: bool = False) -> ErrorEstimate:
         """The estimate that this point announces: its clock and its way of taking times."""
-        return _announced(clock, user_stamped)
+        return announced_error(clock, user_stamped)
 
     def state(self, now_ns: int) -> SegmentState:
         """Measured when the inbound delay of the long window can be told."""

@@ -23,18 +23,24 @@ from schemas.errors import HostError
 
 # Constants of Linux that Python 3.11 does not name.
 _SO_TIMESTAMPING = 37
+_IP_TOS = 1
 _IP_TTL = 2
+_IP_PKTINFO = 8
 _IP_RECVERR = 11
 _IP_RECVTTL = 12
+_IP_RECVTOS = 13
 _MSG_ERRQUEUE = 0x2000
 _ORIGIN_TIMESTAMPING = 4
 _TX_SCHED, _RX_SOFTWARE, _SOFTWARE, _OPT_ID, _OPT_TSONLY = 256, 8, 16, 128, 2048
 _STAMPING = _TX_SCHED | _RX_SOFTWARE | _SOFTWARE | _OPT_ID | _OPT_TSONLY
 _TIMESPEC = struct.Struct("@qq")
 _EXTENDED_ERROR = struct.Struct("@IBBBBII")
-_TTL = struct.Struct("@i")
+_INT = struct.Struct("@i")
+_PACKET_INFO = struct.Struct("@I4s4s")
+"""Interface, local address, destination in the header; to send from an address it stands in the second."""
 _ANCILLARY_BYTES = 256
 _MAX_DATAGRAM_BYTES = 2048
+ANY_ADDRESS = "0.0.0.0"
 _OLDEST_STAMP_NS = 10 * NS_PER_S
 _EARLIEST_STAMP_NS = NS_PER_MS
 """How far a receive stamp may lie after the reading: the clock is slewed."""
@@ -67,13 +73,17 @@ class Datagram:
     received_at_ns: int
     user_stamped: bool
     """The kernel gave no usable time, so `received_at_ns` is when the process read it."""
+    tos: int = 0
+    """The octet of DSCP and ECN in the IP header."""
+    local_address: str | None = None
+    """Which of our addresses it was sent to, if the socket has all of them."""
 
 
 class StampedSocket(Generic[_T]):
     """Sends datagrams with a tag each, and tells later for each tag when its datagram left.
 
     Args:
-        address: local IPv4 address.
+        address: local IPv4 address; 0.0.0.0 for all of them.
         port: local port, 0 for any.
         now_ns: wall clock (CLOCK_REALTIME, which the kernel's stamps use too).
 
@@ -92,6 +102,9 @@ class StampedSocket(Generic[_T]):
             self._socket.setblocking(False)
             self._socket.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, SENT_TTL)
             self._socket.setsockopt(socket.IPPROTO_IP, _IP_RECVTTL, 1)
+            self._socket.setsockopt(socket.IPPROTO_IP, _IP_RECVTOS, 1)
+            if address == ANY_ADDRESS:
+                self._socket.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
             self._socket.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPING, _STAMPING)
             self._socket.bind((address, port))
         except OSError as error:
@@ -111,11 +124,28 @@ class StampedSocket(Generic[_T]):
         """Give the port back."""
         self._socket.close()
 
-    def send(self, data: bytes, address: str, port: int, tag: _T) -> bool:
-        """Send; False when the kernel refuses (no route, filtered), which is a lost packet to the caller."""
+    def send(
+        self, data: bytes, address: str, port: int, tag: _T, *, tos: int = 0, local_address: str | None = None
+    ) -> bool:
+        """Send; False when the kernel refuses (no route, filtered), which is a lost packet to the caller.
+
+        Args:
+            data: UDP payload.
+            address: whereto.
+            port: whereto.
+            tag: what `stamps` gives back.
+            tos: the octet of DSCP and ECN.
+            local_address: which of our addresses it comes from; None for the kernel's choice.
+        """
+        ancillary = []
+        if tos:
+            ancillary.append((socket.IPPROTO_IP, _IP_TOS, _INT.pack(tos)))
+        if local_address:
+            info = _PACKET_INFO.pack(0, socket.inet_aton(local_address), bytes(4))
+            ancillary.append((socket.IPPROTO_IP, _IP_PKTINFO, info))
         written_at_ns = self._now_ns()
         try:
-            self._socket.sendto(data, (address, port))
+            self._socket.sendmsg((data,), ancillary, 0, (address, port))
         except OSError:
             self.troubles[Trouble.SEND_FAILED] += 1
             self._restart_keys()
@@ -132,17 +162,22 @@ class StampedSocket(Generic[_T]):
             data, ancillary, _, source = self._socket.recvmsg(_MAX_DATAGRAM_BYTES, _ANCILLARY_BYTES)
         except OSError:  # none there, or an ICMP error of an earlier packet: both leave nothing to read
             return None
-        stamp_ns = ttl = None
+        stamp_ns = ttl = local_address = None
+        tos = 0
         for level, kind, value in ancillary:
             if level == socket.SOL_SOCKET and kind == _SO_TIMESTAMPING:
                 stamp_ns = _stamp_ns(value)
             elif level == socket.IPPROTO_IP and kind == _IP_TTL:
-                (ttl,) = _TTL.unpack_from(value)
+                (ttl,) = _INT.unpack_from(value)
+            elif level == socket.IPPROTO_IP and kind == _IP_TOS:
+                tos = value[0]
+            elif level == socket.IPPROTO_IP and kind == _IP_PKTINFO:
+                local_address = socket.inet_ntoa(_PACKET_INFO.unpack_from(value)[1])
         if ttl is None:
             self.troubles[Trouble.TTL_MISSING] += 1
             ttl = SENT_TTL  # RFC 5357 section 4.2
         received_at_ns, user_stamped = self._checked(stamp_ns)
-        return Datagram(data, source[0], source[1], ttl, received_at_ns, user_stamped)
+        return Datagram(data, source[0], source[1], ttl, received_at_ns, user_stamped, tos, local_address)
 
     def stamps(self, *, to_the_end: bool = False) -> list[tuple[_T, int]]:
         """Take departures from the error queue: (tag, time at which the datagram left).

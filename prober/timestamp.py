@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from prober.fault import ProbeFault
 from schemas.errors import ProbeError
 
 NS_PER_S = 1_000_000_000
@@ -82,7 +83,7 @@ class ErrorEstimate:
             ProbeError: the multiplier is 0, so the packet counts as corrupt (RFC 4656 section 4.1.2).
         """
         if not value & 0xFF:
-            raise ProbeError("the multiplier of the error estimate is 0")
+            raise ProbeError(ProbeFault.MULTIPLIER_ZERO)
         return cls(bool(value & 0x8000), bool(value & 0x4000), value >> 8 & 0x3F, value & 0xFF)
 
     def to_int(self) -> int:

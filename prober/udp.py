@@ -6,20 +6,23 @@ One datagram is taken per wake-up, so that a flood leaves the loop to others in 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 from collections import Counter
 from collections.abc import Callable, Mapping
 
+from prober.clock_step import ClockStepDetector
 from prober.packet import STAMP_PORT
 from prober.prober import Prober
-from prober.reflector import Reply, Source
 from prober.segment import SegmentSnapshot
 from prober.session import Probe
 from prober.stamped_socket import StampedSocket
 from prober.timestamp import NS_PER_S
+from prober.udp_reflector import WARM_UP_S, UdpReflector
 from schemas.errors import ProbeError
 
-WARM_UP_S = 0.1
-"""Receive stamping begins up to 50 ms after it is asked for; until then a packet gets the time of its reading."""
+logger = logging.getLogger(__name__)
+
 LONGEST_SLEEP_S = 1.0
 """Planned times are wall-clock times; a step of that clock must not put the prober to sleep."""
 
@@ -31,14 +34,23 @@ class UdpProber:
         prober: the segments; its address is the local address of all packets.
         port: port on which this point reflects, and on which its peers do.
         now_ns: wall clock (CLOCK_REALTIME).
+        monotonic_ns: a clock that never steps (CLOCK_MONOTONIC), beside which steps of the wall clock are seen.
     """
 
-    def __init__(self, prober: Prober, *, port: int = STAMP_PORT, now_ns: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        prober: Prober,
+        *,
+        port: int = STAMP_PORT,
+        now_ns: Callable[[], int],
+        monotonic_ns: Callable[[], int],
+    ) -> None:
         self.prober = prober
         self._port = port
         self._now_ns = now_ns
-        self._malformed: Counter[str] = Counter()
-        self._reflecting: StampedSocket[Reply] | None = None
+        self._monotonic_ns = monotonic_ns
+        self._steps = ClockStepDetector()
+        self._reflecting: UdpReflector | None = None
         self._sending: StampedSocket[Probe] | None = None
         self._timer: asyncio.TimerHandle | None = None
 
@@ -49,7 +61,7 @@ class UdpProber:
             HostError: the port is in use, or the address is not one of this machine.
         """
         address = self.prober.address
-        self._reflecting = StampedSocket(address, self._port, now_ns=self._now_ns)
+        self._reflecting = UdpReflector(self.prober, address, self._port, now_ns=self._now_ns)
         try:
             self._sending = StampedSocket(address, 0, now_ns=self._now_ns)
         except BaseException:
@@ -69,11 +81,9 @@ class UdpProber:
         reflecting, sending = self._reflecting, self._sending
         if reflecting is None or sending is None:
             return  # closed meanwhile
-        reflecting.discard()
         sending.discard()
-        loop = asyncio.get_running_loop()
-        loop.add_reader(reflecting, self._answer, reflecting)
-        loop.add_reader(sending, self._take_reply, sending)
+        reflecting.start()
+        asyncio.get_running_loop().add_reader(sending, self._take_reply, sending)
         self._wake()
 
     async def close(self) -> None:
@@ -81,10 +91,11 @@ class UdpProber:
         if self._timer:
             self._timer.cancel()
             self._timer = None
-        for opened in (self._reflecting, self._sending):
-            if opened:
-                asyncio.get_running_loop().remove_reader(opened)
-                opened.close()
+        if self._reflecting:
+            self._reflecting.close()
+        if self._sending:
+            asyncio.get_running_loop().remove_reader(self._sending)
+            self._sending.close()
         self._reflecting = self._sending = None
 
     def want(self, peer: str, *, configured: bool = False) -> None:
@@ -93,26 +104,43 @@ class UdpProber:
         if self._timer:
             self._arm()
 
+    def meet(self, peer: str) -> None:
+        """Learn of a neighbor; see `Prober.meet`."""
+        self.prober.meet(peer, self._now_ns())
+        if self._timer:
+            self._arm()
+
     def snapshots(self) -> tuple[SegmentSnapshot, ...]:
         """What is known of every neighbor."""
         return self.prober.segments(self._now_ns())
 
     def counters(self) -> Mapping[str, int]:
-        """Troubles of both sockets and malformed packets, by kind; only what happened."""
-        total: Counter[str] = Counter(self._malformed)
-        for opened in (self._reflecting, self._sending):
-            if opened:
-                total.update({kind.value: count for kind, count in opened.troubles.items()})
-        return total
+        """Troubles of both sockets and bad packets (`ProbeFault`), by kind; only what happened."""
+        total = Counter({kind.value: count for kind, count in self.prober.faults.items()})
+        if self._reflecting:
+            total.update(self._reflecting.troubles)
+        if self._sending:
+            total.update({kind.value: count for kind, count in self._sending.troubles.items()})
+        return +total
 
     def _wake(self) -> None:
         sending = self._sending
         if sending is None:
             return
+        self._look_for_step()
         for probe in self.prober.due(self._now_ns()):
-            sending.send(probe.data, probe.peer, self._port, probe)
+            sending.send(probe.data, probe.peer, self._port, probe, tos=probe.tos)
         self._note_departures(sending)
         self._arm()
+
+    def _look_for_step(self) -> None:
+        before_ns = self._monotonic_ns()
+        now_ns = self._now_ns()
+        after_ns = self._monotonic_ns()
+        step_ns = self._steps.observe(now_ns, after_ns, read_took_ns=after_ns - before_ns)
+        if step_ns is not None:
+            logger.warning("this host's clock was set by %+.6f s: one-way delays begin anew", step_ns / NS_PER_S)
+            self.prober.clock_stepped(now_ns, step_ns=step_ns)
 
     def _arm(self) -> None:
         if self._timer:
@@ -125,17 +153,13 @@ class UdpProber:
         for probe, at_ns in sending.stamps(to_the_end=to_the_end):
             self.prober.probe_transmitted(probe.peer, probe.sequence, at_ns)
 
-    def _note_replies(self, reflecting: StampedSocket[Reply], *, to_the_end: bool = False) -> None:
-        for reply, at_ns in reflecting.stamps(to_the_end=to_the_end):
-            self.prober.reply_transmitted(reply.source, reply.number, at_ns)
-
     def _take_reply(self, sending: StampedSocket[Probe]) -> None:
         datagram = sending.receive()
         if datagram is None:
             self._note_departures(sending, to_the_end=True)
             return
         self._note_departures(sending)
-        try:
+        with contextlib.suppress(ProbeError):  # the prober has counted it
             self.prober.reply_received(
                 datagram.data,
                 datagram.address,
@@ -143,27 +167,3 @@ class UdpProber:
                 received_at_ns=datagram.received_at_ns,
                 user_stamped=datagram.user_stamped,
             )
-        except ProbeError as error:
-            self._malformed[str(error)] += 1
-
-    def _answer(self, reflecting: StampedSocket[Reply]) -> None:
-        datagram = reflecting.receive()
-        if datagram is None:
-            self._note_replies(reflecting, to_the_end=True)
-            return
-        try:
-            reply = self.prober.probe_received(
-                datagram.data,
-                Source(datagram.address, datagram.port),
-                ttl=datagram.ttl,
-                received_at_ns=datagram.received_at_ns,
-                now_ns=self._now_ns(),
-                user_stamped=datagram.user_stamped,
-            )
-        except ProbeError as error:
-            self._malformed[str(error)] += 1
-            return
-        if reply:
-            reflecting.send(reply.data, datagram.address, datagram.port, reply)
-            # The stamp is there already, and the next reply may be to the same sender and must tell it.
-            self._note_replies(reflecting)

@@ -20,6 +20,32 @@ class ResultStatus(StrEnum):
     FAILED = "failed"
 
 
+class Method(StrEnum):
+    """What made a value of the whole path."""
+
+    SUM = "sum"
+    COMPLEMENT_PRODUCT = "complement-product"
+    CUMULANTS = "cumulants"
+    """A quantile from mean, variance and third central moment."""
+    CONVOLUTION = "convolution"
+    """A quantile from the distributions of the segments."""
+    MINIMUM = "minimum"
+    MAXIMUM = "maximum"
+    LISTED = "listed"
+    """There is no value of the path on purpose; those of the segments stand for themselves."""
+
+
+class Flag(StrEnum):
+    """What keeps a composed metric from being taken at its word."""
+
+    PARTIAL = "partial"
+    """A segment is undefined, so the path is too."""
+    UNSYNCHRONIZED = "unsynchronized"
+    """It rests on clocks that no external source keeps: it may be off by more than its interval."""
+    STALE = "stale"
+    """Its oldest part is older than whoever asked accepts."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SegmentResult:
     """One segment of the path as its downstream point reported it."""
@@ -37,11 +63,22 @@ class SegmentResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Quantiles:
+    """Quantiles of a delay over the whole path, in the unit of the metric (RFC 2330 section 11.3)."""
+
+    p50: float
+    p95: float
+    p99: float
+    method: Method
+    """CUMULANTS or CONVOLUTION."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ComposedMetric:
     """One metric of the whole path with its 95 % interval."""
 
     value: float | None
-    """None when a segment is undefined: then so is the path (RFC 6049 section 2)."""
+    """None when a segment is undefined: then so is the path (RFC 6049 section 2). None too when it is LISTED."""
     unit: str
     low: float | None
     high: float | None
@@ -50,6 +87,12 @@ class ComposedMetric:
     """The smallest sample count among the segments."""
     binding_segment: tuple[str, str] | None
     """(upstream, current) of the segment with the largest share, or of the one that is undefined."""
+    method: Method
+    """Of `value`."""
+    flags: tuple[Flag, ...]
+    """In the order of `Flag`, each once."""
+    quantiles: Quantiles | None = None
+    """Of `delay` when it has a value."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,11 +180,15 @@ def _composed_to_json(composed: ComposedMetric) -> dict[str, Any]:
         "oldest_age_s": composed.oldest_age_s,
         "count": composed.count,
         "binding_segment": None if binding is None else {"upstream": binding[0], "current": binding[1]},
+        "method": str(composed.method),
+        "flags": [str(flag) for flag in composed.flags],
+        "quantiles": None if composed.quantiles is None else _quantiles_to_json(composed.quantiles),
     }
 
 
 def _composed_from_json(document: Mapping[str, Any]) -> ComposedMetric:
     binding = document["binding_segment"]
+    quantiles = document["quantiles"]
     return ComposedMetric(
         value=document["value"],
         unit=document["unit"],
@@ -150,4 +197,22 @@ def _composed_from_json(document: Mapping[str, Any]) -> ComposedMetric:
         oldest_age_s=document["oldest_age_s"],
         count=document["count"],
         binding_segment=None if binding is None else (binding["upstream"], binding["current"]),
+        method=Method(document["method"]),
+        flags=tuple(Flag(flag) for flag in document["flags"]),
+        quantiles=None if quantiles is None else _quantiles_from_json(quantiles),
+    )
+
+
+def _quantiles_to_json(quantiles: Quantiles) -> dict[str, Any]:
+    return {
+        "p50": quantiles.p50,
+        "p95": quantiles.p95,
+        "p99": quantiles.p99,
+        "method": str(quantiles.method),
+    }
+
+
+def _quantiles_from_json(document: Mapping[str, Any]) -> Quantiles:
+    return Quantiles(
+        p50=document["p50"], p95=document["p95"], p99=document["p99"], method=Method(document["method"])
     )

@@ -41,7 +41,7 @@ def test_a_hello_ends_at_the_first_point_and_its_answer_names_the_neighbor(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     network = Network()
-    network.greeter.greet(0)
+    network.greeter.greet(0, created_at_ms=7)
     (hello,) = network.sent
     assert hello.request.hello
     with caplog.at_level(logging.INFO):
@@ -53,7 +53,7 @@ def test_a_hello_ends_at_the_first_point_and_its_answer_names_the_neighbor(
 def test_a_changed_route_is_logged_with_both_neighbors(caplog: pytest.LogCaptureFixture) -> None:
     network = Network()
     for now_ms, current in ((0, "10.0.0.2"), (100_000, "10.0.0.3")):
-        network.greeter.greet(now_ms)
+        network.greeter.greet(now_ms, created_at_ms=7)
         with caplog.at_level(logging.INFO):
             network.greeter.take(answer(network.sent[-1], current), now_ms)
     assert "10.0.0.3, before it was 10.0.0.2" in caplog.text
@@ -61,7 +61,7 @@ def test_a_changed_route_is_logged_with_both_neighbors(caplog: pytest.LogCapture
 
 def test_reports_of_requests_are_left_to_others() -> None:
     network = Network()
-    network.greeter.greet(0)
+    network.greeter.greet(0, created_at_ms=7)
     (hello,) = network.sent
     other = replace(hello, request=replace(hello.request, id="7" * 32))
     assert not network.greeter.take(answer(other, "10.0.0.66"), 5)
@@ -71,7 +71,7 @@ def test_reports_of_requests_are_left_to_others() -> None:
 def test_without_a_route_it_goes_on() -> None:
     network = Network()
     network.is_routed = False
-    network.greeter.greet(0)
+    network.greeter.greet(0, created_at_ms=7)
     network.is_routed = True
-    network.greeter.greet(60_000)
+    network.greeter.greet(60_000, created_at_ms=7)
     assert len(network.sent) == 1

@@ -156,7 +156,7 @@ class Chain:
                 zip(self.addresses, self.addresses[1:], strict=False), start=1
             )
         ]
-        return compose(ALL, records, waited_ms=0)
+        return compose(ALL, records, waited_ms=0, max_age_ms=60_000)
 
     def _make_point(self, index: int) -> MemoryPoint:
         point = MemoryPoint(self.addresses[index], room=maximum_payload(self.mtu_bytes), submit=self._carry)

@@ -32,7 +32,7 @@ def assert_true(chain: Chain, answer: Message) -> None:
     assert [record.upstream for record in answer.records] == chain.addresses[:-1]
     assert [record.current for record in answer.records] == chain.addresses[1:]
     assert {record.state for record in answer.records} == {SegmentState.MEASURED}
-    composition = compose(ALL, answer.records, waited_ms=0)
+    composition = compose(ALL, answer.records, waited_ms=0, max_age_ms=60_000)
     assert composition.status is ResultStatus.COMPLETE
     assert timeless(composition) == timeless(chain.true_composition())
 

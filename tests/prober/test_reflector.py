@@ -86,7 +86,7 @@ def test_the_counter_advances_with_every_reply_of_a_session_alone() -> None:
 def test_a_sender_that_begins_anew_from_the_same_port_has_a_new_session() -> None:
     reflector = Reflector(lambda address: None)
     extension = sender_extension(SenderFollowUp())
-    numbers = []
+    numbers: list[int] = []
     for sequence in (0, 1, 2, 0, 1, 2_000, 2_001):
         at_ns = START_NS + len(numbers) * S
         reply = answer(reflector, probe(sequence, at_ns, extension), at_ns)
@@ -192,7 +192,7 @@ def test_a_stateless_reflector_measures_its_neighbor_all_the_same() -> None:
 
 def test_sessions_of_one_port_are_told_apart_by_their_ssid() -> None:
     reflector = Reflector(lambda address: None)
-    numbers = []
+    numbers: list[int] = []
     for sequence in range(3):
         for ssid in (0, 1, 65_535):
             data = SenderPacket(sequence, ntp_from_unix_ns(START_NS + sequence), ONE_MS, ssid).to_bytes()

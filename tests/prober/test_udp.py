@@ -26,7 +26,7 @@ PORT = 862
 
 def udp_prober(address: str, *, rate_per_s: float = 50, port: int = PORT) -> UdpProber:
     prober = Prober(address, random_source=random.Random(address), clock=CLOCK, rate_per_s=rate_per_s)
-    return UdpProber(prober, port=port, now_ns=time.time_ns)
+    return UdpProber(prober, port=port, now_ns=time.time_ns, monotonic_ns=time.monotonic_ns)
 
 
 @asynccontextmanager
@@ -173,7 +173,9 @@ def test_any_udp_sender_is_answered_and_rubbish_is_counted_and_not_answered() ->
 
 
 def test_a_stamp_is_matched_to_its_datagram_after_failed_sends() -> None:
-    stamped: StampedSocket[str] = StampedSocket("127.0.0.1", 0, now_ns=time.time_ns)
+    stamped: StampedSocket[str] = StampedSocket(
+        "127.0.0.1", 0, now_ns=time.time_ns, monotonic_ns=time.monotonic_ns
+    )
     try:
         for turn in range(3):
             assert stamped.send(b"x", "127.0.0.1", stamped.port, f"first {turn}")

@@ -10,13 +10,12 @@ import pytest
 from hypothesis import given, settings
 from jsonschema import Draft202012Validator
 
-from receiver.composition import compose
 from schemas.errors import MessageError
 from schemas.message import Message
-from schemas.metrics import METRICS
-from schemas.result import PathResult, ResultStatus
+from schemas.metrics import METRIC_NAME
+from schemas.result import Flag, Method, PathResult, ResultStatus
 from tests.messages import messages
-from tests.receiver.paths import lacking, pending, result, unanswered, usual
+from tests.receiver.paths import composed, lacking, pending, result, unanswered, usual
 
 SCHEMA = json.loads((files("schemas") / "result.schema.json").read_text())
 VALIDATOR = Draft202012Validator(SCHEMA)
@@ -29,8 +28,10 @@ def is_valid(document: object) -> bool:
 
 def test_the_schema_is_one_and_knows_every_metric() -> None:
     Draft202012Validator.check_schema(SCHEMA)
-    assert SCHEMA["$defs"]["metric"]["enum"] == list(METRICS)
-    assert set(SCHEMA["$defs"]["unit"]["enum"]) == {metric.unit for metric in METRICS.values()}
+    assert SCHEMA["$defs"]["metric"]["pattern"] == f"^{METRIC_NAME.pattern.replace('(?:', '(')}$"
+    of_composed = SCHEMA["$defs"]["composed"]["properties"]
+    assert of_composed["method"]["enum"] == [str(method) for method in Method]
+    assert of_composed["flags"]["items"]["enum"] == [str(flag) for flag in Flag]
     assert SCHEMA["properties"]["status"]["enum"] == [str(status) for status in ResultStatus]
 
 
@@ -55,7 +56,7 @@ def test_every_kind_of_answer_is_valid_and_reads_back(answer: PathResult) -> Non
 @settings(max_examples=30)
 def test_every_answer_that_can_be_composed_is_valid(sent: Message) -> None:
     try:
-        composition = compose(sent.request.metrics, sent.records, waited_ms=0.5)
+        composition = composed(sent.request.metrics, sent.records, waited_ms=0.5)
     except MessageError:
         return
     answer = replace(
@@ -89,7 +90,7 @@ def changed(change: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
         lambda it: it.update(status="done"),
         lambda it: it.update(source="10.0.0.256"),
         lambda it: it.update(metrics=["delay", "delay"]),
-        lambda it: it.update(metrics=["speed"]),
+        lambda it: it.update(metrics=["Speed"]),
         lambda it: it.update(requested_at="2026-01-01 12:00"),
         lambda it: it.update(elapsed_ms=-1),
         lambda it: it.update(elapsed_ms=None),
@@ -101,7 +102,7 @@ def changed(change: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
         lambda it: it["segments"][0].pop("upstream"),
         lambda it: it["segments"][0]["metrics"]["delay"].pop("count"),
         lambda it: it["segments"][0]["metrics"]["delay"].update(count=1.5),
-        lambda it: it["segments"][0]["metrics"]["delay"].update(unit="s"),
+        lambda it: it["segments"][0]["metrics"]["delay"].update(unit=""),
         lambda it: it["segments"][0]["metrics"]["delay"].update(minimum_ms="2"),
         lambda it: it["segments"][0]["metrics"]["delay"].update(state="unsupported"),
         lambda it: it["composed"]["delay"].update(value=None),
@@ -109,7 +110,14 @@ def changed(change: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
         lambda it: it["composed"]["loss"].update(value=1.5),
         lambda it: it["composed"]["loss"].update(high=1.01),
         lambda it: it["composed"]["loss"].update(unit="ms"),
-        lambda it: it["composed"].update(speed=it["composed"]["delay"]),
+        lambda it: it["composed"].update(Speed=it["composed"]["delay"]),
+        lambda it: it["composed"]["delay"].update(method="guess"),
+        lambda it: it["composed"]["delay"].update(method="listed"),
+        lambda it: it["composed"]["delay"].update(flags=["partial"]),
+        lambda it: it["composed"]["delay"].update(flags=["stale", "stale"]),
+        lambda it: it["composed"]["delay"]["quantiles"].pop("p95"),
+        lambda it: it["composed"]["reordering"].update(method="sum"),
+        lambda it: it["composed"]["reordering"].update(low=0.5),
     ],
 )
 def test_a_wrong_answer_is_not_valid(change: Callable[[dict[str, Any]], object]) -> None:

@@ -4,6 +4,7 @@ import sqlite3
 import subprocess
 import sys
 from contextlib import closing
+from dataclasses import replace
 from importlib.resources import as_file, files
 from pathlib import Path
 from threading import Timer
@@ -20,7 +21,7 @@ from receiver.store.result_store import ResultStore
 from receiver.store.schema_version import HEAD, VERSION_TABLE, current_revision, downgrade, upgrade
 from receiver.store.tables import METADATA
 from schemas.errors import StoreError
-from tests.receiver.paths import REQUEST_ID, result, usual
+from tests.receiver.paths import REQUEST_ID, lacking, result, usual
 
 ROOT = Path(__file__).parents[3]
 
@@ -49,6 +50,42 @@ def test_a_database_goes_up_and_down_and_up_with_data(database_url: str) -> None
     store.save(result((usual(0),)))
     assert store.get(REQUEST_ID) == result((usual(0),))
     store.close()
+
+
+def test_results_of_the_version_before_say_how_they_came_about(database_url: str) -> None:
+    store = ResultStore(database_url)
+    answer = result((usual(0), lacking(1, "jitter")))
+    store.save(answer)
+    store.close()
+    downgrade(database_url, "0001")
+    engine = create_engine(database_url)
+    columns = {column["name"] for column in inspect(engine).get_columns("composed")}
+    engine.dispose()
+    assert columns.isdisjoint({"method", "flags", "p50", "p95", "p99", "quantile_method"})
+
+    upgrade(database_url)
+    store = ResultStore(database_url)
+    kept = store.get(REQUEST_ID)
+    store.close()
+    assert kept is not None
+    assert kept.segments == answer.segments
+    assert kept.composed["delay"] == replace(answer.composed["delay"], quantiles=None)
+    for metric in ("rtt", "loss", "jitter"):
+        assert kept.composed[metric] == answer.composed[metric]
+
+
+def test_going_down_cuts_the_list_of_metrics_behind_the_last_that_fits(database_url: str) -> None:
+    names = tuple(f"plug-in-{'x' * 22}{number:02d}" for number in range(32))
+    store = ResultStore(database_url)
+    store.save(replace(result(()), metrics=names))
+    store.close()
+    downgrade(database_url, "0001")
+    upgrade(database_url)
+    store = ResultStore(database_url)
+    kept = store.get(REQUEST_ID)
+    store.close()
+    assert kept is not None
+    assert kept.metrics == names[:7]
 
 
 def test_the_migrated_database_has_exactly_the_tables_that_the_code_uses(database_url: str) -> None:

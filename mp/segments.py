@@ -1,0 +1,240 @@
+"""Everything that measures the segments of this point, and what is known of them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from dataclasses import replace
+
+from mp import clock
+from mp.host import HostState
+from mp.settings import Configuration, PointSettings
+from prober.authentication import StampKey
+from prober.bandwidth.schedule import BandwidthSchedule
+from prober.bandwidth.service import BandwidthService
+from prober.clock_state import ClockState
+from prober.interfaces.monitor import InterfaceMonitor
+from prober.interfaces.report import InterfaceReport
+from prober.path_mtu.codec import StampMtuCodec
+from prober.path_mtu.driver import MtuProber
+from prober.plugins.plugin import MetricPlugin
+from prober.plugins.runner import PluginRunner
+from prober.prober import Prober
+from prober.segment import Segment
+from prober.udp import UdpProber
+from schemas.errors import ProbeError, UsageError
+from schemas.metrics import Registry, ScalarStatistics, Statistics
+
+logger = logging.getLogger(__name__)
+
+BANDWIDTH = "available-bandwidth"
+
+
+class Segments:
+    """The prober and all that measures beside it.
+
+    Args:
+        configuration: checked.
+        point: its `point`.
+        host: this host as it is now.
+        plugins: what else measures.
+        registry: the metrics that this point knows.
+        key: of STAMP's authenticated mode.
+    """
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        point: PointSettings,
+        host: HostState,
+        *,
+        plugins: tuple[MetricPlugin, ...],
+        registry: Registry,
+        key: StampKey | None,
+    ) -> None:
+        probe = configuration.probe
+        self._configuration = configuration
+        self._registry = registry
+        self.prober = Prober(
+            point.address,
+            random_source=random.Random(),  # times of probes are no secret
+            clock=self.clock_state(),
+            rate_per_s=probe.rate_per_s,
+            key=key,
+            stateless=not probe.is_stateful,
+            loss_threshold_ms=probe.loss_threshold_ms,
+            sleep_after_s=probe.sleep_after_s,
+        )
+        self.udp = UdpProber(self.prober, port=probe.port, now_ns=clock.now_ns, monotonic_ns=clock.monotonic_ns)
+        self._monitor = InterfaceMonitor(
+            point.address,
+            configured=configuration.capacities,
+            give=self._give,
+            withdraw=self._withdraw,
+            now_ms=clock.now_ms,
+            monotonic_ns=clock.monotonic_ns,
+        )
+        self._mtu = MtuProber(
+            point.address,
+            codec=StampMtuCodec(now_ns=clock.now_ns, error=self.prober.own_error, key=key),
+            limit_of=self._monitor.mtu_toward,
+            seen=self._monitor.seen,
+            give=self._give,
+            withdraw=self._withdraw,
+            now_ms=clock.now_ms,
+            monotonic_ns=clock.monotonic_ns,
+            random_source=random.SystemRandom(),
+            port=probe.port,
+        )
+        self._plugins = PluginRunner(
+            point.address,
+            plugins,
+            peers=self._peers,
+            give=self._give,
+            withdraw=self._withdraw,
+            now_ns=clock.now_ns,
+            random_source=random.Random(),
+        )
+        policy = configuration.bandwidth
+        self._bandwidth = BandwidthService(
+            point.address,
+            policy.port,
+            settings=replace(
+                policy.settings,
+                max_packet_bytes=min(policy.settings.max_packet_bytes, host.smallest_mtu_bytes),
+            ),
+            is_neighbor=self.prober.is_neighbor,
+            now_ns=clock.now_ns,
+        )
+        self._schedule = BandwidthSchedule(interval_s=policy.interval_s or None)
+        self._estimating: asyncio.Task[None] | None = None
+
+    def clock_state(self) -> ClockState:
+        """How far this host's clock is to be trusted now."""
+        return clock.read_clock(self._configuration.clock_assumed_error_ms)
+
+    async def start(self, stack: AsyncExitStack) -> None:
+        """Begin to measure; `stack` ends it.
+
+        Raises:
+            HostError: a port is in use, or the kernel refuses.
+        """
+        stack.push_async_callback(self.udp.close)
+        await self.udp.start()
+        for neighbor in self._configuration.probe.neighbors:
+            self.udp.want(neighbor, configured=True)
+        stack.push_async_callback(self._monitor.close)
+        await self._monitor.start()
+        stack.push_async_callback(self._mtu.close)
+        await self._mtu.start()
+        stack.push_async_callback(self._plugins.close)
+        self._plugins.start()
+        if self._configuration.bandwidth.is_enabled:
+            stack.push_async_callback(self._bandwidth.close)
+            await self._bandwidth.start()
+            stack.push_async_callback(self._end_estimate)
+
+    def asked(self, upstream: str, metrics: tuple[str, ...], *, hello: bool) -> None:
+        """A request asked for the segment from `upstream`, or a hello only looked for its neighbor."""
+        try:
+            if hello:
+                self.udp.meet(upstream)
+            else:
+                self.udp.want(upstream)
+        except UsageError as error:  # a forged message may name any address
+            logger.warning("segment not measured: %s", error)
+        if BANDWIDTH in metrics and not hello:
+            self._schedule.demand(upstream)
+
+    def met(self, neighbor: str) -> None:
+        """A hello of this point was answered by `neighbor`."""
+        with contextlib.suppress(UsageError):  # an answer may name any address
+            self.udp.meet(neighbor)
+
+    def look(self) -> None:
+        """What is due about once a second: clock, interfaces, the next estimate."""
+        self.prober.clock = self.clock_state()
+        measured = {segment.peer: segment for segment in self.prober.measured(clock.now_ns())}
+        self._monitor.follow(measured)
+        self._mtu.follow(measured)
+        for peer, segment in measured.items():
+            self._exchange_interfaces(peer, segment)
+        self._schedule.set_upstreams(frozenset(measured))
+        self._estimate_next()
+
+    def known(self) -> Mapping[str, tuple[int, Mapping[str, Statistics]]]:
+        """By upstream: time of the newest sample (ms, own clock), and all metrics that can be told."""
+        now_ns = clock.now_ns()
+        known = {}
+        for segment in self.prober.measured(now_ns):
+            assert segment.newest_sample_at_ns is not None  # a measured segment has samples
+            statistics = segment.statistics(self._registry, now_ns=now_ns, clock=self.prober.clock)
+            known[segment.peer] = (segment.newest_sample_at_ns // 1_000_000, statistics)
+        return known
+
+    def counters(self) -> Mapping[str, Mapping[str, int]]:
+        """What went wrong, and how much was done, by who measures."""
+        return {
+            "probes": dict(self.udp.counters()),
+            "mtu": {"probes": self._mtu.sent_probes, "octets": self._mtu.sent_octets},
+            "bandwidth": dict(self._bandwidth.counters()),
+            **{
+                f"plugin {name}": {str(kind): count for kind, count in counts.items()}
+                for name, counts in self._plugins.counters().items()
+            },
+        }
+
+    def _peers(self) -> list[str]:
+        return [segment.peer for segment in self.prober.measured(clock.now_ns())]
+
+    def _give(self, peer: str, metric: str, statistics: ScalarStatistics) -> None:
+        segment = self.prober.segment(peer)
+        if segment is not None:
+            segment.give(metric, statistics)
+
+    def _withdraw(self, peer: str, metric: str) -> None:
+        segment = self.prober.segment(peer)
+        if segment is not None:
+            segment.withdraw(metric)
+
+    def _exchange_interfaces(self, peer: str, segment: Segment) -> None:
+        """Tell the peer of our interfaces toward it with the next packets, and take what it told of its own."""
+        segment.told_interfaces = self._monitor.report(peer).to_value()
+        heard, segment.heard_interfaces = segment.heard_interfaces, None
+        if heard is not None:
+            try:
+                self._monitor.take_report(peer, InterfaceReport.from_value(heard))
+            except ProbeError as error:
+                logger.debug("interface report of %s: %s", peer, error)
+
+    def _estimate_next(self) -> None:
+        if not self._configuration.bandwidth.is_enabled or self._estimating is not None:
+            return
+        upstream = self._schedule.start(clock.monotonic_ns())
+        if upstream is not None:
+            self._estimating = asyncio.create_task(self._estimate(upstream), name=f"bandwidth of {upstream}")
+
+    async def _estimate(self, upstream: str) -> None:
+        try:
+            outcome = await self._bandwidth.measure(upstream)
+        finally:
+            self._estimating = None
+            self._schedule.finish(clock.monotonic_ns())
+        statistics = outcome.statistics()
+        if statistics is None:
+            logger.info("available bandwidth from %s: none told, %s", upstream, outcome.end.value)
+            self._withdraw(upstream, BANDWIDTH)
+        else:
+            logger.info(
+                "available bandwidth from %s: %.3g to %.3g Mbit/s", upstream, statistics.low, statistics.high
+            )
+            self._give(upstream, BANDWIDTH, statistics)
+
+    async def _end_estimate(self) -> None:
+        if self._estimating is not None:
+            self._estimating.cancel()
+            await asyncio.gather(self._estimating, return_exceptions=True)

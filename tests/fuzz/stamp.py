@@ -1,0 +1,173 @@
+"""Feeds mutated STAMP packets to a reflector and a sender: `python tests/fuzz/stamp.py [SECONDS]`.
+
+With atheris installed it is driven by coverage, else it mutates at random.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import random
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from prober.authentication import StampKey
+from prober.clock_state import ClockState
+from prober.fault import ProbeFault
+from prober.packet import AUTHENTICATED_BASE_BYTES, ReflectorPacket, SenderPacket
+from prober.probe_format import ProbeFormat
+from prober.reflector import Reflector, Source
+from prober.segment import Segment
+from prober.session import SenderSession
+from prober.tlv import SenderFollowUp, sender_extension
+from schemas.errors import ProbeError
+
+NOW_NS = 1_700_000_000_000_000_000
+MS = 1_000_000
+KEY = StampKey(bytes(range(32)))
+CLOCK = ClockState(synchronized=True, error_ms=1)
+SOURCE = Source("192.0.2.7", 5000)
+DEFAULT_SECONDS = 10
+
+
+class Pair:
+    """A sender and a reflector that have begun to talk; what is fuzzed arrives in between."""
+
+    def __init__(self, key: StampKey | None) -> None:
+        self.key = key
+        self.faults: Counter[ProbeFault] = Counter()
+        self.inbound, self.outbound = Segment("192.0.2.7"), Segment("192.0.2.1")
+        self.reflector = Reflector(lambda address: self.inbound, key=key, faults=self.faults)
+        self.sender = SenderSession(
+            self.outbound,
+            random_source=random.Random(1),
+            now_ns=NOW_NS,
+            probe_format=ProbeFormat(key=key, dscp=10),
+            faults=self.faults,
+        )
+        self.probes: list[bytes] = []
+        self.replies: list[bytes] = []
+        for number in range(3):
+            self.talk(NOW_NS + number * 100 * MS)
+
+    def talk(self, at_ns: int) -> None:
+        """One probe there, one reply back."""
+        probe = self.sender.probe(at_ns, CLOCK)
+        self.sender.transmitted(probe.sequence, at_ns)
+        reply = self.reflector.probe_received(
+            probe.data, SOURCE, ttl=255, received_at_ns=at_ns + MS, now_ns=at_ns + MS, clock=CLOCK
+        )
+        assert reply is not None
+        self.reflector.transmitted(reply.source, reply.number, at_ns + MS)
+        self.sender.reply(reply.data, ttl=255, received_at_ns=at_ns + 2 * MS)
+        self.probes.append(probe.data)
+        self.replies.append(reply.data)
+
+    def feed(self, data: bytes, *, to_sender: bool, at_ns: int) -> None:
+        """Hand over a packet; nothing but a ProbeError with the text of a ProbeFault may come of it."""
+        try:
+            if to_sender:
+                self.sender.reply(data, ttl=data[-1] if data else 0, received_at_ns=at_ns)
+                return
+            reply = self.reflector.probe_received(
+                data, SOURCE, ttl=7, received_at_ns=at_ns, now_ns=at_ns, clock=CLOCK, tos=data[-1] if data else 0
+            )
+        except ProbeError as error:
+            self.faults[ProbeFault(str(error))] += 1
+            return
+        if reply:
+            assert len(reply.data) >= len(data)
+            assert 0 <= reply.tos <= 0xFF
+            ReflectorPacket.from_bytes(reply.data, self.key)
+
+
+def resealed(data: bytes, key: StampKey) -> bytes:
+    """The packet with the tag that it should have, so that what lies behind the check is reached."""
+    protected = data[: AUTHENTICATED_BASE_BYTES - 16].ljust(AUTHENTICATED_BASE_BYTES - 16, b"\0")
+    return protected + key.tag(protected) + data[AUTHENTICATED_BASE_BYTES:]
+
+
+def one_input(data: bytes) -> None:
+    """Interpret the octets as some packets: two of control, then what is laid over a genuine packet."""
+    if len(data) < 2:
+        return
+    control, kept = data[0], data[1]
+    key = KEY if control & 1 else None
+    pair = Pair(key)
+    to_sender = bool(control & 2)
+    genuine = (pair.replies if to_sender else pair.probes)[-1 if control & 4 else 0]
+    parts = data[2:].split(b"\xfe\xed")
+    for number, part in enumerate(parts[:8]):
+        packet = genuine[: kept % (len(genuine) + 1)] + part if control & 8 else part
+        if control & 16:
+            packet += genuine[len(packet) :]
+        if key and control & 32:
+            packet = resealed(packet, key)
+        pair.feed(packet, to_sender=to_sender, at_ns=NOW_NS + (400 + number) * MS)
+    for direction, segment in (("in", pair.inbound), ("out", pair.outbound)):
+        told = segment.statistics(("delay", "loss", "jitter", "rtt"), now_ns=NOW_NS + 2_000 * MS, clock=CLOCK)
+        assert all(values is not None for values in told.values()), direction
+    pair.talk(NOW_NS + 1_000 * MS)
+
+
+def seeds() -> list[bytes]:
+    """Inputs worth mutating: every mode and direction, with the genuine packets and their TLVs."""
+    pairs = [Pair(None), Pair(KEY)]
+    packets = [packet for pair in pairs for packet in (pair.probes[0], pair.replies[0])]
+    packets.append(sender_extension(SenderFollowUp(1, 2, 3, 4), sequence=1, key=KEY))
+    packets.append(SenderPacket.from_bytes(pairs[0].probes[0]).to_bytes()[:14])
+    return [
+        bytes((control, kept)) + packet for control in range(0, 64) for kept in (0, 44, 112) for packet in packets
+    ]
+
+
+def mutated(chance: random.Random, data: bytes) -> bytes:
+    """Some octets changed, cut out, doubled or set to what bounds are made of."""
+    octets = bytearray(data)
+    for _ in range(chance.randint(1, 6)):
+        place = chance.randrange(len(octets) + 1)
+        match chance.randrange(5):
+            case 0:
+                octets[place : place + 1] = bytes((chance.randrange(256),))
+            case 1:
+                octets[place : place + chance.choice((1, 2, 4, 8))] = b""
+            case 2:
+                octets[place:place] = octets[place : place + chance.randint(1, 40)]
+            case 3:
+                size = chance.choice((1, 2, 4, 8))
+                octets[place : place + size] = chance.choice((b"\0", b"\xff", b"\x7f", b"\x80")) * size
+            case _:
+                octets[place:place] = b"\xfe\xed"
+    return bytes(octets[:3000])
+
+
+def mutate_for(seconds: float, chance: random.Random) -> int:
+    """Try mutated seeds for so long; how many there were."""
+    inputs, tried = seeds(), 0
+    end_s = time.monotonic() + seconds
+    while time.monotonic() < end_s:
+        one_input(mutated(chance, chance.choice(inputs)))
+        tried += 1
+    return tried
+
+
+def main() -> None:
+    """Run for the seconds of the command line: driven by coverage with atheris, else at random."""
+    seconds = int(sys.argv[1]) if len(sys.argv) > 1 else DEFAULT_SECONDS
+    if importlib.util.find_spec("atheris") is None:
+        seed = random.SystemRandom().getrandbits(32)
+        print(f"atheris is not installed; {mutate_for(seconds, random.Random(seed))} inputs of seed {seed}")  # noqa: T201
+        return
+    atheris = importlib.import_module("atheris")
+    atheris.instrument_all()
+    atheris.Setup([sys.argv[0], f"-max_total_time={seconds}", "-max_len=3000"], one_input)
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()
