@@ -140,7 +140,7 @@ def _probe(content: Mapping[str, Any], point: PointSettings | None) -> ProbeSett
         neighbors=table.addresses("neighbors"),
         rate_per_s=table.number("rate_per_s", 10.0, 0.1, 100.0) or 10.0,
         port=table.integer("port", STAMP_PORT, 1, 65_535),
-        loss_threshold_ms=table.integer("loss_threshold_ms", DEFAULT_LOSS_THRESHOLD_MS, 100, 10_000),
+        loss_threshold_ms=table.integer("loss_threshold_ms", DEFAULT_LOSS_THRESHOLD_MS, 10, 4000),
         sleep_after_s=table.number("sleep_after_s", 900.0, 1.0, 86_400.0) or 900.0,
         key_file=Path(key_file) if (key_file := table.text("key_file", "")) else None,
         is_stateful=table.choice("reflector", "stateful", ("stateful", "stateless")) == "stateful",

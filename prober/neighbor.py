@@ -78,7 +78,7 @@ class Neighbor:
         self.heard_at_ns = _moved(self.heard_at_ns, step_ns)
         self.segment.clock_stepped(now_ns, step_ns=step_ns)
         if self.session:
-            self.session.clock_stepped(now_ns)
+            self.session.clock_stepped(now_ns, step_ns=step_ns)
 
 
 def _is_within(at_ns: int | None, now_ns: int, span_ns: int) -> bool:

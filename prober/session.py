@@ -146,10 +146,16 @@ class SenderSession:
         """Forget the planned time."""
         self._schedule.restart(now_ns)
 
-    def clock_stepped(self, now_ns: int) -> None:
-        """The own clock was set: forget plans, and probes under way, whose times mean nothing any more."""
+    def clock_stepped(self, now_ns: int, *, step_ns: int) -> None:
+        """The own clock was set: plans and half-known times mean nothing any more, but replies still count.
+
+        Args:
+            now_ns: own clock, after the step.
+            step_ns: how far it was set, forward positive.
+        """
         self.restart_schedule(now_ns)
-        self._exchanges.clear()
+        for exchange in self._exchanges.values():
+            exchange.written_at_ns += step_ns
         self._unfollowed.clear()
         self._early_follow_ups.clear()
         self._untold_replies.clear()

@@ -37,7 +37,7 @@ def test_help_names_every_registered_command() -> None:
         (
             ("request", "border-1", "border-2", "--metrics", "dealy"),
             2,
-            "metrics: got 'dealy', expected one or more of",
+            "metrics: got 'dealy', expected all, or one or more of",
         ),
         (("request", "border-1", "border-2", "--timeout", "-1"), 2, "timeout: got -1"),
         (("request", "border-1", "border-2", "--timeout", "nan"), 2, "timeout: got nan"),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from ipaddress import IPv4Network
 from pathlib import Path
 
@@ -9,22 +10,39 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mp.config import configuration_from_toml, example_text, load_configuration
+from mp.settings import Configuration
+from prober.interfaces.load import ConfiguredCapacity
 from schemas.errors import ConfigurationError
+from schemas.metrics import Composition
 
 POINT = '[point]\naddress = "192.0.2.1"\n'
 
 
+WITHOUT_DEFAULT = (
+    r"name|area|serves|neighbors|assumed_error_ms|url|listen|border-\d|destinations|eth0|key_file|enabled = \[.*"
+)
+
+
+def uncommented(text: str) -> Configuration:
+    """The example with each key and each table that it shows."""
+    return configuration_from_toml(re.sub(r"(?m)^# (?=[a-z_0-9-]+ = |\[[a-z.-]+\]$)", "", text))
+
+
 def test_the_example_states_the_defaults() -> None:
     plain = configuration_from_toml(example_text())
-    keys = re.sub(
-        r"(?m)^# (?=(name|area|serves|neighbors|assumed_error_ms|url|listen|border-\d) = )", "#~ ", example_text()
-    )
-    everything = configuration_from_toml(re.sub(r"(?m)^# (?=[a-z_0-9-]+ = )", "", keys))
-    assert everything == plain
+    everything = uncommented(re.sub(rf"(?m)^# (?=({WITHOUT_DEFAULT})( =|$))", "#~ ", example_text()))
+    assert replace(everything, commands=()) == plain
 
 
 def test_every_key_of_the_example_is_allowed() -> None:
-    configuration = configuration_from_toml(re.sub(r"(?m)^# (?=[a-z_0-9-]+ = )", "", example_text()))
+    configuration = uncommented(example_text())
+    assert configuration.plugins == ("icmp-rtt",)
+    (program,) = configuration.commands
+    assert (program.name, program.unit, program.composition) == ("tcp-connect", "ms", Composition.SUM)
+    assert program.command == ("/usr/lib/inpath/tcp_connect.py", "{own}", "{peer}")
+    assert configuration.capacities == {"eth0": ConfiguredCapacity(ingress_mbit_s=100, egress_mbit_s=100)}
+    assert configuration.discovery.destinations == configuration.verification.destinations == ("192.0.2.77",)
+    assert configuration.probe.key_file == Path("/etc/inpath/stamp.key")
     assert configuration.probe.neighbors == ("192.0.2.2",)
     assert configuration.clock_assumed_error_ms == 0.05
     assert configuration.names == {"border-1": "192.0.2.1", "border-2": "192.0.2.2"}
@@ -56,6 +74,22 @@ def test_a_file_with_names_alone_serves_the_command_line() -> None:
         ('[measurement]\nrules = "ipfw"\n', "measurement.rules: got 'ipfw', expected one of auto, iptables, nft"),
         ("[probe]\nrate_per_s = nan\n", "probe.rate_per_s: got nan"),
         ("[probe]\nneighbors = 3\n", "probe.neighbors: got 3, expected a list"),
+        ("[probe]\nloss_threshold_ms = 9\n", "probe.loss_threshold_ms: got 9, expected a whole number from 10"),
+        ('[probe]\nreflector = "both"\n', "probe.reflector: got 'both', expected one of stateful, stateless"),
+        ("[discovery]\ninterval_s = 0.5\n", r"discovery.interval_s: got 0.5, expected 0, or a number from 1 to"),
+        ("[bandwidth]\nenabled = 1\n", "bandwidth.enabled: got 1, expected true or false"),
+        ("[bandwidth]\nmax_rate_mbit_s = 1e9\n", "bandwidth.max_rate_mbit_s: got 1000000000.0, expected a number"),
+        ("[interfaces]\neth0 = 100\n", "interfaces.eth0: got 100, expected a table"),
+        (
+            "[interfaces]\neth0 = {capacity_mbit_s = 0}\n",
+            "interfaces.eth0.capacity_mbit_s: got 0, expected a number",
+        ),
+        ("[interfaces]\neth0 = {speed = 1}\n", "interfaces.eth0.speed: .* expected no such key"),
+        ('[plugins]\nenabled = "icmp-rtt"\n', "plugins.enabled: got 'icmp-rtt', expected a list"),
+        ("[plugins]\ncommands = 1\n", "plugins.commands: got 1, expected a table"),
+        ("[plugins.commands.x]\n", "plugins.commands.x.composition: got '', expected one of sum"),
+        ('[plugins.commands.x]\ncomposition = "sum"\ncommand = "ls"\n', "x.command: got 'ls', expected a list"),
+        ("[verify]\ninterval_s = 5\n", "verify.interval_s: got 5.0, expected 0, or a number from 60"),
         (
             POINT + '[probe]\nneighbors = ["192.0.2.1"]\n',
             "probe.neighbors: got '192.0.2.1', expected addresses of other",

@@ -6,8 +6,8 @@ import pytest
 
 from prober.authentication import StampKey
 from prober.clock_state import ClockState
-from prober.packet import SenderPacket
 from prober.neighbor import FORGOTTEN_NS
+from prober.packet import SenderPacket
 from prober.prober import MAX_SEGMENTS, Prober
 from prober.reflector import Source
 from prober.reply_budget import SOURCE_RATE_PER_S, WHOLE_RATE_PER_S
@@ -276,3 +276,49 @@ def test_an_address_that_was_merely_heard_is_a_stranger() -> None:
         hear(point, "10.0.0.77", START_NS, number)
     with pytest.raises(ProbeError, match="rate-limited"):
         hear(point, "10.0.0.77", START_NS, int(SOURCE_RATE_PER_S))
+
+
+def test_a_learned_neighbor_that_hellos_still_meet_falls_asleep_and_a_request_wakes_it() -> None:
+    point = prober()
+    point.meet("10.0.0.10", START_NS)
+    assert run(point, START_NS, START_NS + 2 * S)
+    hear(point, "10.0.0.10", START_NS + 2 * S)
+    late_ns = START_NS + FORGOTTEN_NS + S
+    point.meet("10.0.0.10", late_ns - S)
+    point.due(late_ns)
+    assert run(point, late_ns, late_ns + 5 * S) == []
+    assert [snapshot.role for snapshot in point.segments(late_ns)] == [Role.ASLEEP]
+    point.want("10.0.0.10", late_ns + 5 * S)
+    assert run(point, late_ns + 5 * S, late_ns + 7 * S)
+    assert [snapshot.role for snapshot in point.segments(late_ns)] == [Role.SENDER]
+
+
+def test_two_points_that_meet_each_other_at_once_have_one_session() -> None:
+    lower, higher = prober("10.0.0.1"), prober("10.0.0.10")
+    lower.meet("10.0.0.10", START_NS)
+    higher.meet("10.0.0.1", START_NS)
+    for point, other in ((higher, "10.0.0.1"), (lower, "10.0.0.10")):
+        run(point, START_NS, START_NS + S)
+        hear(point, other, START_NS + S)
+        run(point, START_NS + S, START_NS + 2 * S)
+    roles = [point.segments(START_NS + 2 * S)[0].role for point in (lower, higher)]
+    assert roles == [Role.SENDER, Role.REFLECTOR]
+
+
+def test_a_met_neighbor_that_never_answers_is_forgotten_and_met_anew() -> None:
+    point = prober()
+    point.meet("10.0.0.10", START_NS)
+    run(point, START_NS, START_NS + 25 * S)
+    assert point.segments(START_NS + 25 * S) == ()
+    point.meet("10.0.0.10", START_NS + 60 * S)
+    assert len(point.segments(START_NS + 60 * S)) == 1
+
+
+def test_a_step_of_the_own_clock_forgets_no_neighbor() -> None:
+    point = prober()
+    point.want("10.0.0.10", START_NS)
+    run(point, START_NS, START_NS + S)
+    hour_ns = 3600 * S
+    point.clock_stepped(START_NS + hour_ns, step_ns=hour_ns)
+    assert run(point, START_NS + hour_ns, START_NS + hour_ns + 2 * S)
+    assert len(point.segments(START_NS + hour_ns)) == 1

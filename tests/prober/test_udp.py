@@ -173,9 +173,7 @@ def test_any_udp_sender_is_answered_and_rubbish_is_counted_and_not_answered() ->
 
 
 def test_a_stamp_is_matched_to_its_datagram_after_failed_sends() -> None:
-    stamped: StampedSocket[str] = StampedSocket(
-        "127.0.0.1", 0, now_ns=time.time_ns, monotonic_ns=time.monotonic_ns
-    )
+    stamped: StampedSocket[str] = StampedSocket("127.0.0.1", 0, now_ns=time.time_ns)
     try:
         for turn in range(3):
             assert stamped.send(b"x", "127.0.0.1", stamped.port, f"first {turn}")
