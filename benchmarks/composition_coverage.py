@@ -31,8 +31,8 @@ from random import Random
 from statistics import median
 
 from benchmarks.delay_laws import LAWS, Law
-from prober.delay_window import DelayWindow
-from prober.window import LONGEST_WINDOW_S, LossWindow
+from prober.windows.delay_window import DelayWindow
+from prober.windows.window import LONGEST_WINDOW_S, LossWindow
 from receiver.composition import compose
 from schemas.message import SegmentRecord, SegmentState
 from schemas.metrics import Statistics

@@ -26,8 +26,8 @@ from mp.toml_table import TomlTable
 from prober.bandwidth.settings import BANDWIDTH_PORT, BandwidthSettings
 from prober.discovery import DEFAULT_INTERVAL_S
 from prober.interfaces.load import ConfiguredCapacity
-from prober.packet import STAMP_PORT
-from prober.window import DEFAULT_LOSS_THRESHOLD_MS
+from prober.stamp.packet import STAMP_PORT
+from prober.windows.window import DEFAULT_LOSS_THRESHOLD_MS
 from requestor.dialogue import DEFAULT_SERVICE_PORT
 from schemas.errors import ConfigurationError
 from schemas.message import MEASUREMENT_PORT

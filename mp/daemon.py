@@ -27,8 +27,8 @@ from mp.segments import Segments
 from mp.settings import Configuration, PointSettings
 from mp.status import status_document
 from mp.verification import Verification
-from prober.authentication import StampKey
 from prober.discovery import Discovery
+from prober.stamp.authentication import StampKey
 from processor.decision import Report
 from receiver.server import ReportServer
 from requestor.query import PathQuery, way_back

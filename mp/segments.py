@@ -13,7 +13,6 @@ from dataclasses import replace
 from mp import clock
 from mp.host import HostState
 from mp.settings import Configuration, PointSettings
-from prober.authentication import StampKey
 from prober.bandwidth.schedule import BandwidthSchedule
 from prober.bandwidth.service import BandwidthService
 from prober.clock_state import ClockState
@@ -25,6 +24,7 @@ from prober.plugins.plugin import MetricPlugin
 from prober.plugins.runner import PluginRunner
 from prober.prober import Prober
 from prober.segment import Segment
+from prober.stamp.authentication import StampKey
 from prober.udp import UdpProber
 from schemas.errors import ProbeError, UsageError
 from schemas.metrics import Registry, ScalarStatistics, Statistics

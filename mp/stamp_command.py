@@ -14,16 +14,16 @@ from pathlib import Path
 import click
 
 from mp import clock
-from prober.authentication import StampKey
-from prober.direct import DirectSession, random_ssid
-from prober.fault import ProbeFault
-from prober.packet import MAX_PACKET_BYTES, STAMP_PORT
-from prober.probe_format import MAX_DSCP, ProbeFormat
-from prober.reflector import Reflector
-from prober.reply_budget import ReplyBudget
-from prober.stamped_socket import ANY_ADDRESS
-from prober.udp_reflector import WARM_UP_S, LoneReflector, UdpReflector
-from prober.window import LONGEST_WINDOW_S, MINIMUM_SAMPLES
+from prober.stamp.authentication import StampKey
+from prober.stamp.direct import DirectSession, random_ssid
+from prober.stamp.fault import ProbeFault
+from prober.stamp.packet import MAX_PACKET_BYTES, STAMP_PORT
+from prober.stamp.probe_format import MAX_DSCP, ProbeFormat
+from prober.stamp.reflector import Reflector
+from prober.stamp.reply_budget import ReplyBudget
+from prober.stamp.stamped_socket import ANY_ADDRESS
+from prober.stamp.udp_reflector import WARM_UP_S, LoneReflector, UdpReflector
+from prober.windows.window import LONGEST_WINDOW_S, MINIMUM_SAMPLES
 from schemas.errors import NoAnswerError, UsageError
 
 DEFAULT_COUNT = 50

@@ -7,8 +7,8 @@ from dataclasses import asdict
 from typing import Any
 
 from prober.clock_state import ClockState
-from prober.direct import DirectSession
 from prober.segment import Event, Segment
+from prober.stamp.direct import DirectSession
 from prober.timestamp import NS_PER_MS
 from schemas.metrics import METRICS, Statistics, headline, sample_count
 

@@ -10,8 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from mp.stamp_result import is_round_trip_only
-from prober.fault import ProbeFault
-from prober.session_tally import ReflectorKind
+from prober.stamp.fault import ProbeFault
+from prober.stamp.session_tally import ReflectorKind
 from schemas.metrics import METRICS
 
 _LABELS = {

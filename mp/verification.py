@@ -11,10 +11,10 @@ from collections.abc import Awaitable, Callable
 
 from mp import clock
 from mp.measurements import Measurements
-from prober.authentication import StampKey
 from prober.clock_state import ClockState
-from prober.direct import DirectSession, random_ssid
-from prober.probe_format import ProbeFormat
+from prober.stamp.authentication import StampKey
+from prober.stamp.direct import DirectSession, random_ssid
+from prober.stamp.probe_format import ProbeFormat
 from receiver.closure import METRICS_COMPARED, compare, verdict_of
 from requestor.query import PathQuery
 from requestor.verify_query import VerifyQuery

@@ -1,1 +1,1 @@
-"""Probing between neighboring measurement points (STAMP, RFC 8762)."""
+"""Segments between neighboring measurement points: who is a neighbor, and what is known of the way to it."""

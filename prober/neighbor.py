@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from prober.segment import Event, Segment
-from prober.session import SenderSession
+from prober.stamp.session import SenderSession
 from prober.timestamp import NS_PER_S
 
 PROBED_NS = 3 * NS_PER_S

@@ -17,18 +17,18 @@ import random
 from collections import Counter
 from ipaddress import AddressValueError, IPv4Address, IPv4Network
 
-from prober.authentication import StampKey
 from prober.clock_state import ClockState
-from prober.fault import ProbeFault
 from prober.neighbor import PROBED_NS, REFLECTED_SILENCE_NS, Neighbor
-from prober.packet import probe_ssid
-from prober.probe_format import ProbeFormat
-from prober.reflector import Reflector, Reply, Source
-from prober.reply_budget import ReplyBudget
 from prober.segment import Event, Role, Segment, SegmentSnapshot, announced_error
-from prober.session import DEFAULT_RATE_PER_S, Probe, SenderSession
+from prober.stamp.authentication import StampKey
+from prober.stamp.fault import ProbeFault
+from prober.stamp.packet import probe_ssid
+from prober.stamp.probe_format import ProbeFormat
+from prober.stamp.reflector import Reflector, Reply, Source
+from prober.stamp.reply_budget import ReplyBudget
+from prober.stamp.session import DEFAULT_RATE_PER_S, Probe, SenderSession
 from prober.timestamp import NS_PER_MS, NS_PER_S, ErrorEstimate
-from prober.window import DEFAULT_LOSS_THRESHOLD_MS
+from prober.windows.window import DEFAULT_LOSS_THRESHOLD_MS
 from schemas.errors import ProbeError, UsageError
 from schemas.message import SegmentState
 

@@ -10,12 +10,12 @@ from functools import lru_cache
 from types import MappingProxyType
 
 from prober.clock_state import ClockState
-from prober.delay_window import DelayWindow, WindowDelays
-from prober.direction import Direction
-from prober.exchange_gate import Exchange, ExchangeGate
-from prober.forward_gate import Forward, ForwardGate
+from prober.clock_steps.exchange_gate import Exchange, ExchangeGate
+from prober.clock_steps.forward_gate import Forward, ForwardGate
 from prober.timestamp import NS_PER_MS, NS_PER_S, ErrorEstimate
-from prober.window import (
+from prober.windows.delay_window import DelayWindow, WindowDelays
+from prober.windows.direction import Direction
+from prober.windows.window import (
     DEFAULT_LOSS_THRESHOLD_MS,
     LONGEST_WINDOW_S,
     MINIMUM_SAMPLES,

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from prober.fault import ProbeFault
+from prober.stamp.fault import ProbeFault
 from schemas.errors import ProbeError
 
 NS_PER_S = 1_000_000_000

@@ -11,14 +11,14 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Mapping
 
-from prober.clock_step import ClockStepDetector
-from prober.packet import STAMP_PORT
+from prober.clock_steps.detector import ClockStepDetector
 from prober.prober import Prober
 from prober.segment import SegmentSnapshot
-from prober.session import Probe
-from prober.stamped_socket import StampedSocket
+from prober.stamp.packet import STAMP_PORT
+from prober.stamp.session import Probe
+from prober.stamp.stamped_socket import StampedSocket
+from prober.stamp.udp_reflector import WARM_UP_S, UdpReflector
 from prober.timestamp import NS_PER_S
-from prober.udp_reflector import WARM_UP_S, UdpReflector
 from schemas.errors import ProbeError
 
 logger = logging.getLogger(__name__)

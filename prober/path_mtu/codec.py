@@ -6,10 +6,10 @@ import random
 from collections.abc import Callable
 from typing import Final
 
-from prober.authentication import StampKey
-from prober.packet import ReflectorPacket, SenderPacket, base_bytes
+from prober.stamp.authentication import StampKey
+from prober.stamp.packet import ReflectorPacket, SenderPacket, base_bytes
+from prober.stamp.tlv import padding_tlv
 from prober.timestamp import ErrorEstimate, ntp_from_unix_ns
-from prober.tlv import padding_tlv
 
 MTU_SSID: Final = 0x4D54
 """Keeps these sessions apart from those between neighbors, which have none."""

@@ -22,8 +22,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from prober.packet import SENT_TTL, STAMP_PORT
 from prober.path_mtu.search import MtuFinding, MtuSearch, MtuTimes
+from prober.stamp.packet import SENT_TTL, STAMP_PORT
 from prober.timestamp import NS_PER_S
 from schemas.errors import HostError, ProbeError
 from schemas.metrics import ScalarStatistics
@@ -37,7 +37,7 @@ LONGEST_SLEEP_S: Final = 1.0
 IP_UDP_OCTETS: Final = 28
 """Headers before the STAMP packet; our probes carry no IP options."""
 ETHERNET_OCTETS: Final = 1500
-"""What every reflector answers; `prober.packet.MAX_PACKET_BYTES` is made for it."""
+"""What every reflector answers; `prober.stamp.packet.MAX_PACKET_BYTES` is made for it."""
 _MAX_DATAGRAM_OCTETS: Final = 65_535
 
 # Constants of Linux that Python 3.11 does not name.

@@ -16,15 +16,15 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from prober.authentication import StampKey
 from prober.clock_state import ClockState
-from prober.fault import ProbeFault
-from prober.packet import AUTHENTICATED_BASE_BYTES, ReflectorPacket, SenderPacket
-from prober.probe_format import ProbeFormat
-from prober.reflector import Reflector, Source
 from prober.segment import Segment
-from prober.session import SenderSession
-from prober.tlv import SenderFollowUp, sender_extension
+from prober.stamp.authentication import StampKey
+from prober.stamp.fault import ProbeFault
+from prober.stamp.packet import AUTHENTICATED_BASE_BYTES, ReflectorPacket, SenderPacket
+from prober.stamp.probe_format import ProbeFormat
+from prober.stamp.reflector import Reflector, Source
+from prober.stamp.session import SenderSession
+from prober.stamp.tlv import SenderFollowUp, sender_extension
 from schemas.errors import ProbeError
 
 NOW_NS = 1_700_000_000_000_000_000

@@ -13,15 +13,15 @@ from pathlib import Path
 
 import pytest
 
-from prober.authentication import StampKey
 from prober.clock_state import ClockState
-from prober.direct import DirectSession
-from prober.fault import ProbeFault
-from prober.packet import STAMP_PORT
-from prober.probe_format import ProbeFormat
-from prober.reflector import Reflector
-from prober.session_tally import ReflectorKind
-from prober.udp_reflector import LoneReflector, UdpReflector
+from prober.stamp.authentication import StampKey
+from prober.stamp.direct import DirectSession
+from prober.stamp.fault import ProbeFault
+from prober.stamp.packet import STAMP_PORT
+from prober.stamp.probe_format import ProbeFormat
+from prober.stamp.reflector import Reflector
+from prober.stamp.session_tally import ReflectorKind
+from prober.stamp.udp_reflector import LoneReflector, UdpReflector
 from schemas.metrics import DelayStatistics, RoundTripStatistics
 from tests.namespaces import Namespace, Namespaces, in_namespace
 

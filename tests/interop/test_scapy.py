@@ -11,11 +11,11 @@ from scapy.contrib.stamp import (
 )
 
 from prober.clock_state import ClockState
-from prober.packet import ReflectorPacket, SenderPacket
-from prober.probe_extension import ProbeExtension
-from prober.reflector import Reflector, Source
+from prober.stamp.packet import ReflectorPacket, SenderPacket
+from prober.stamp.probe_extension import ProbeExtension
+from prober.stamp.reflector import Reflector, Source
+from prober.stamp.tlv import ClassOfService, SenderFollowUp, sender_extension
 from prober.timestamp import ErrorEstimate, ntp_from_unix_ns
-from prober.tlv import ClassOfService, SenderFollowUp, sender_extension
 
 NOW_NS = 1_700_000_000_123_456_789
 ONE_MS = ErrorEstimate.from_int(0x8F84)

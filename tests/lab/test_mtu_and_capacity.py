@@ -10,7 +10,6 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from prober.authentication import StampKey
 from prober.clock_state import ClockState
 from prober.interfaces.load import ConfiguredCapacity
 from prober.interfaces.monitor import InterfaceMonitor
@@ -18,9 +17,10 @@ from prober.interfaces.netlink import Netlink
 from prober.path_mtu.codec import StampMtuCodec
 from prober.path_mtu.driver import MtuProber
 from prober.path_mtu.search import MtuTimes
-from prober.reflector import Reflector
+from prober.stamp.authentication import StampKey
+from prober.stamp.reflector import Reflector
+from prober.stamp.udp_reflector import LoneReflector, UdpReflector
 from prober.timestamp import NS_PER_MS, ErrorEstimate
-from prober.udp_reflector import LoneReflector, UdpReflector
 from schemas.metrics import ScalarStatistics
 from tests.namespaces import Namespace, Namespaces, in_namespace
 

@@ -11,9 +11,9 @@ from itertools import count
 
 from prober.clock_state import ClockState
 from prober.prober import Prober
-from prober.reflector import Reply, Source
 from prober.segment import Segment
-from prober.session import Probe
+from prober.stamp.reflector import Reply, Source
+from prober.stamp.session import Probe
 from schemas.errors import ProbeError
 
 MS = 1_000_000

@@ -7,7 +7,7 @@ from statistics import fmean
 import pytest
 
 from prober.segment import Event, Role
-from prober.window import DEFAULT_LOSS_THRESHOLD_MS
+from prober.windows.window import DEFAULT_LOSS_THRESHOLD_MS
 from schemas.message import SegmentState
 from schemas.metrics import DelayStatistics, LossStatistics, RoundTripStatistics, ScalarStatistics
 from tests.prober.simulated import CLOCK, HIGHER, LOWER, MS, Direction, SimulatedLink

@@ -4,15 +4,15 @@ import random
 
 import pytest
 
-from prober.authentication import StampKey
 from prober.clock_state import ClockState
 from prober.neighbor import FORGOTTEN_NS
-from prober.packet import SenderPacket
 from prober.prober import MAX_SEGMENTS, Prober
-from prober.reflector import Source
-from prober.reply_budget import SOURCE_RATE_PER_S, WHOLE_RATE_PER_S
 from prober.segment import METRICS_MEASURED, Event, Role
-from prober.session import DEFAULT_RATE_PER_S
+from prober.stamp.authentication import StampKey
+from prober.stamp.packet import SenderPacket
+from prober.stamp.reflector import Source
+from prober.stamp.reply_budget import SOURCE_RATE_PER_S, WHOLE_RATE_PER_S
+from prober.stamp.session import DEFAULT_RATE_PER_S
 from prober.timestamp import NS_PER_S, ErrorEstimate, ntp_from_unix_ns
 from schemas.errors import ProbeError, UsageError
 from schemas.message import SegmentState

@@ -10,10 +10,10 @@ from contextlib import asynccontextmanager
 import pytest
 
 from prober.clock_state import ClockState
-from prober.packet import ReflectorPacket, SenderPacket
 from prober.prober import Prober
 from prober.segment import Role, SegmentSnapshot
-from prober.stamped_socket import StampedSocket
+from prober.stamp.packet import ReflectorPacket, SenderPacket
+from prober.stamp.stamped_socket import StampedSocket
 from prober.timestamp import ErrorEstimate, ntp_from_unix_ns
 from prober.udp import UdpProber
 from schemas.errors import HostError

@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prober.authentication import StampKey
 from prober.clock_state import ClockState
-from prober.packet import MAX_PACKET_BYTES
 from prober.path_mtu.codec import StampMtuCodec
-from prober.reflector import Reflector, Source
 from prober.segment import Event, Segment
+from prober.stamp.authentication import StampKey
+from prober.stamp.packet import MAX_PACKET_BYTES
+from prober.stamp.reflector import Reflector, Source
 from prober.timestamp import NS_PER_S, ErrorEstimate
 from schemas.errors import ProbeError
 

@@ -1,0 +1,1 @@
+"""Clocks that are set: noticed, and kept out of the samples."""

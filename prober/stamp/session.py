@@ -1,0 +1,437 @@
+"""Session-Sender of one segment (RFC 8762 section 4.2): when to send, what a reply means.
+
+A probe gives delay samples when its four times are known: T1 (kernel, own), T2 (in the reply), T3 (in the next
+reply's follow-up, or in the reply itself when the reflector gives none) and T4 (kernel, own). If the next reply
+is lost, the probe counts for loss but gives no delay. If the kernel never tells T1, the time at which the
+packet was written stands in for it after TX_STAMP_WAIT_NS, and the announced error becomes wider.
+
+Loss: the reflector numbers its replies, so a number missing there was lost on the way back, and an unanswered
+probe without a missing number was lost on the way out. A stateless reflector copies our numbers; all its
+round-trip loss then appears on the way back.
+
+Foreign reflectors: TLVs are sent as long as the peer may know them (`ExtensionTrial`). One that answers the
+Follow-Up TLV with zeros for ever, as a stateless one must, is believed in the time that stands in its replies.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from prober.clock_state import ClockState
+from prober.segment import GREATEST_ROUND_TRIP_NS, Event, Segment
+from prober.stamp.extension_trial import ExtensionTrial
+from prober.stamp.fault import ProbeFault
+from prober.stamp.packet import SEQUENCE_MODULUS, ReflectorPacket, SenderPacket
+from prober.stamp.poisson_schedule import PoissonSchedule
+from prober.stamp.probe_format import ProbeFormat
+from prober.stamp.reply_reader import ReplyReader
+from prober.stamp.session_tally import SessionTally
+from prober.stamp.tlv import SenderFollowUp
+from prober.timestamp import NS_PER_MS, NS_PER_S, ntp_from_unix_ns
+from prober.windows.sequence_tracker import Arrival, SequenceTracker
+from prober.windows.window import LONGEST_WINDOW_S
+from schemas.errors import ProbeError
+
+DEFAULT_RATE_PER_S = 10.0
+TX_STAMP_WAIT_NS = 200 * NS_PER_MS
+EXCHANGE_LIFETIME_NS = 5 * NS_PER_S
+"""How long a probe is remembered for its reply and its follow-up."""
+MAX_EXCHANGES = 1024
+MAX_EARLY_FOLLOW_UPS = 64
+"""Departure times kept for packets that are still on their way."""
+FAR_OFF_NS = 86_400 * NS_PER_S
+"""Two clocks that differ by more than a day are not both meant as clocks: no one-way delay comes of them."""
+_NOISE_BYTES = 64
+_MAX_UNTOLD = 8
+"""Replies whose T4 waits for a probe that can carry it."""
+_CREDIT_LIFETIME_NS = 5 * NS_PER_S
+_V = TypeVar("_V")
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """A datagram to send."""
+
+    peer: str
+    sequence: int
+    data: bytes
+    tos: int = 0
+    """The octet of DSCP and ECN for its IP header."""
+
+
+@dataclass(slots=True)
+class _Exchange:
+    """The times of one probe, each None until it is known."""
+
+    sequence: int
+    written_at_ns: int
+    timestamp: int
+    """T1 as it stands in the packet; an answer repeats it."""
+    transmitted_at_ns: int | None = None
+    user_stamped: bool = False
+    reflected_number: int | None = None
+    reflector_received_at_ns: int = 0
+    reflector_transmitted_at_ns: int | None = None
+    reflector_written_at_ns: int = 0
+    """T3 as it stands in the reply, somewhat before it left."""
+    received_at_ns: int = 0
+    extended: bool = True
+    answered: bool = False
+
+
+class SenderSession:
+    """Probes one peer and writes what it learns into `segment`.
+
+    Args:
+        segment: where samples go.
+        random_source: draws the gaps between probes.
+        now_ns: start, own wall clock; the first probe follows one gap later.
+        rate_per_s: expected probes per second.
+        first_sequence: number of the first probe.
+        probe_format: how probes look; with its key only authenticated replies are taken.
+        faults: where troubles are counted that lose no reply.
+    """
+
+    def __init__(
+        self,
+        segment: Segment,
+        *,
+        random_source: random.Random,
+        now_ns: int,
+        rate_per_s: float = DEFAULT_RATE_PER_S,
+        first_sequence: int = 0,
+        probe_format: ProbeFormat | None = None,
+        faults: Counter[ProbeFault] | None = None,
+    ) -> None:
+        self._segment = segment
+        self._format = probe_format or ProbeFormat()
+        self._faults: Counter[ProbeFault] = Counter() if faults is None else faults
+        self._noise = random_source.randbytes(_NOISE_BYTES) if self._format.size_bytes else b""
+        self._trial = ExtensionTrial(wanted=self._format.has_extensions)
+        self.tally = SessionTally()
+        self.outbound_hops: int | None = None
+        """Routers between this point and the peer, from the TTL with which the newest probe arrived there."""
+        self.replies = ReplyReader(self._format.key, self._faults, self.tally)
+        self._schedule = PoissonSchedule(random_source, now_ns=now_ns, rate_per_s=rate_per_s)
+        self._next_sequence = first_sequence
+        self._exchanges: dict[int, _Exchange] = {}
+        self._previous: _Exchange | None = None
+        self._unfollowed: dict[int, _Exchange] = {}
+        self._early_follow_ups: dict[int, int] = {}
+        self._untold_replies: deque[tuple[int, int]] = deque(maxlen=_MAX_UNTOLD)
+        self._answered = SequenceTracker()
+        self._replies = SequenceTracker()
+        self._lost_replies = 0
+        self._lost_reply_at_ns = 0
+
+    @property
+    def is_extended(self) -> bool:
+        """The peer has answered our TLVs."""
+        return self._trial.works
+
+    @property
+    def all_answered(self) -> bool:
+        """No probe waits for its answer any more."""
+        return all(exchange.answered for exchange in self._exchanges.values())
+
+    def next_send_at_ns(self) -> int:
+        """When `probe` is due."""
+        return self._schedule.next_at_ns
+
+    def restart_schedule(self, now_ns: int) -> None:
+        """Forget the planned time."""
+        self._schedule.restart(now_ns)
+
+    def clock_stepped(self, now_ns: int, *, step_ns: int) -> None:
+        """The own clock was set: plans and half-known times mean nothing any more, but replies still count.
+
+        Args:
+            now_ns: own clock, after the step.
+            step_ns: how far it was set, forward positive.
+        """
+        self.restart_schedule(now_ns)
+        for exchange in self._exchanges.values():
+            exchange.written_at_ns += step_ns
+        self._unfollowed.clear()
+        self._early_follow_ups.clear()
+        self._untold_replies.clear()
+        self._previous = None
+
+    def probe(self, now_ns: int, clock: ClockState) -> Probe:
+        """Write the next probe; `now_ns` is its T1 until the kernel tells a better one."""
+        self._forget(now_ns)
+        self._schedule.advance(now_ns)
+        sequence = self._next_sequence
+        self._next_sequence = (sequence + 1) % SEQUENCE_MODULUS
+        extended = self._trial.extends()
+        if extended:
+            extension = self._format.extension(
+                sequence, self._told(now_ns), self._noise, self._segment.told_interfaces
+            )
+        else:
+            extension = self._format.plain_extension()
+        packet = SenderPacket(
+            sequence,
+            ntp_from_unix_ns(now_ns),
+            # Without TLVs the time in the packet is all that its reader has.
+            self._segment.own_error(clock, user_stamped=self._segment.user_stamped or not extended),
+            self._format.ssid,
+            extension,
+        )
+        exchange = _Exchange(sequence, now_ns, packet.timestamp, extended=extended)
+        self._previous = self._exchanges[sequence] = exchange
+        # A peer that never answered is not there, and one that may drop extended probes gets them on trial.
+        if self._answered.highest >= 0 and (self._trial.extended_answered or not extended):
+            self._segment.unanswered[sequence] = now_ns
+        self._segment.events[Event.SENT] += 1
+        self.tally.probe_sent(extended=extended)
+        return Probe(self._segment.peer, sequence, packet.to_bytes(self._format.key), self._format.tos)
+
+    def transmitted(self, sequence: int, at_ns: int) -> None:
+        """The kernel tells when a probe left."""
+        exchange = self._exchanges.get(sequence)
+        if exchange and exchange.transmitted_at_ns is None:
+            exchange.transmitted_at_ns = at_ns
+            self._settle(exchange)
+
+    def reply(self, data: bytes, *, ttl: int, received_at_ns: int, user_stamped: bool = False) -> None:
+        """Take a reply in.
+
+        Args:
+            data: UDP payload.
+            ttl: TTL of its IP header.
+            received_at_ns: T4.
+            user_stamped: T4 is not the kernel's.
+
+        Raises:
+            ProbeError: no STAMP reply, or not to a probe of this session; the text is a ProbeFault.
+        """
+        packet = ReflectorPacket.from_bytes(data, self._format.key)
+        exchange = self._exchange_of(packet)
+        self._give_up(received_at_ns)
+        segment = self._segment
+        segment.events[Event.RECEIVED] += 1
+        segment.hops = 255 - ttl
+        self.outbound_hops = 255 - packet.sender_ttl if packet.sender_ttl else None
+        segment.peer_error = packet.error
+        number = self._count(packet, exchange, received_at_ns)
+        follow_up = self.replies.follow_up(packet) if exchange.extended else None
+        segment.heard_interfaces = self.replies.interfaces
+        self._note_answer(packet, exchange, understood=follow_up is not None)
+        if follow_up and follow_up.transmitted:
+            at_ns = packet.error.unix_ns(follow_up.transmitted, received_at_ns)
+            self._followed(self._replies.unwrap(follow_up.sequence), at_ns)
+        if number is None or exchange.reflected_number is not None:
+            return
+        exchange.reflected_number = number
+        exchange.reflector_received_at_ns = packet.error.unix_ns(packet.received, received_at_ns)
+        exchange.received_at_ns = received_at_ns
+        exchange.user_stamped |= user_stamped
+        self._untold_replies.append((exchange.sequence, received_at_ns))
+        exchange.reflector_written_at_ns = packet.error.unix_ns(packet.timestamp, received_at_ns)
+        self._unfollowed[number] = exchange
+        if number in self._early_follow_ups:
+            self._followed(number, self._early_follow_ups.pop(number))
+        if not self._trial.may_work or self.replies.tells_nothing:
+            self._stop_waiting()
+
+    def finish(self) -> None:
+        """Take the samples that wait for a follow-up which may never come: no further probe is sent."""
+        if not self._trial.works:
+            self._stop_waiting()
+
+    def _stop_waiting(self) -> None:
+        """No follow-up will come: the times that stand in the replies are all there is."""
+        while self._unfollowed:
+            self._take_as_written(self._unfollowed.pop(next(iter(self._unfollowed))))
+
+    def _take_as_written(self, exchange: _Exchange) -> None:
+        exchange.reflector_transmitted_at_ns = exchange.reflector_written_at_ns
+        self._settle(exchange)
+
+    def _exchange_of(self, packet: ReflectorPacket) -> _Exchange:
+        """The probe that the reply answers; a reflector without RFC 8972 returns no SSID (section 3 there)."""
+        exchange = self._exchanges.get(packet.sender_sequence)
+        if exchange is None or exchange.timestamp != packet.sender_timestamp:
+            raise ProbeError(ProbeFault.UNASKED_REPLY)
+        if self._format.ssid and packet.ssid not in (0, self._format.ssid):
+            raise ProbeError(ProbeFault.WRONG_SSID)
+        return exchange
+
+    def _note_answer(self, packet: ReflectorPacket, exchange: _Exchange, *, understood: bool) -> None:
+        """Count for the tally and the trial."""
+        alike = packet.sequence == packet.sender_sequence
+        self.tally.reply_numbered(self._replies.unwrap(packet.sequence), like_probe=alike)
+        if exchange.answered:
+            return
+        exchange.answered = True
+        self.tally.probe_answered(extended=exchange.extended)
+        given_up = self._trial.answered(extended=exchange.extended, understood=understood)
+        if given_up and not self._trial.extended_answered:
+            self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        """Forget the losses counted so far: the peer drops extended probes, so they were none of the network."""
+        self._answered, self._replies = SequenceTracker(), SequenceTracker()
+        self._lost_replies = 0
+        self._segment.forget_losses()
+
+    def _told(self, now_ns: int) -> SenderFollowUp:
+        sent_sequence = sent = 0
+        previous = self._previous
+        if previous:
+            self._stand_in(previous, now_ns)
+            if previous.transmitted_at_ns is not None:
+                sent_sequence, sent = previous.sequence, ntp_from_unix_ns(previous.transmitted_at_ns)
+        answered_sequence = received = 0
+        if self._untold_replies:
+            answered_sequence, at_ns = self._untold_replies.popleft()
+            received = ntp_from_unix_ns(at_ns)
+        return SenderFollowUp(sent_sequence, sent, answered_sequence, received)
+
+    def _stand_in(self, exchange: _Exchange, now_ns: int) -> None:
+        if exchange.transmitted_at_ns is None and now_ns - exchange.written_at_ns >= TX_STAMP_WAIT_NS:
+            exchange.user_stamped = True
+            self.transmitted(exchange.sequence, exchange.written_at_ns)
+
+    def _count(self, packet: ReflectorPacket, exchange: _Exchange, at_ns: int) -> int | None:
+        """Count a reply for loss; its unwrapped number, or None when it can give no delay."""
+        segment = self._segment
+        transmitted_at_ns = packet.error.unix_ns(packet.timestamp, at_ns)
+        if self._replies.highest < 0:
+            segment.new_stream()
+        back = self._replies.received(packet.sequence, sent_at_ns=transmitted_at_ns, at_ns=at_ns)
+        if back is Arrival.RESTARTED:
+            self._restart(exchange)
+        if back is Arrival.DUPLICATE:
+            segment.events[Event.DUPLICATE] += 1
+            segment.inbound.arrivals.copied(at_ns)
+            return None
+        if back is Arrival.LATE:
+            segment.events[Event.LATE] += 1
+            return None
+        number = self._replies.unwrap(packet.sequence)
+        segment.inbound.arrived(at_ns, extent=self._replies.extent)
+        # A point of ours swallows copies of extended probes, so nothing tells of them here.
+        segment.outbound.arrivals.shows_copies = not self.is_extended
+        if not self._count_outbound(exchange, at_ns):
+            return None
+        segment.outbound.arrived_there(self._answered.unwrap(exchange.sequence), at_ns, order=number)
+        return number
+
+    def _restart(self, exchange: _Exchange) -> None:
+        """The peer began anew: what was sent while it was away is no loss of the network."""
+        self._segment.events[Event.RESTART] += 1
+        self._segment.new_stream()
+        self._answered = SequenceTracker()
+        self._unfollowed.clear()
+        self._early_follow_ups.clear()
+        self._lost_replies = 0
+        _drop_oldest(self._segment.unanswered, lambda sent_at_ns: sent_at_ns < exchange.written_at_ns)
+
+    def _count_outbound(self, exchange: _Exchange, at_ns: int) -> bool:
+        segment = self._segment
+        out = self._answered.received(exchange.sequence, sent_at_ns=exchange.written_at_ns, at_ns=at_ns)
+        segment.unanswered.pop(exchange.sequence, None)
+        if out is Arrival.DUPLICATE:
+            segment.outbound.arrivals.copied(at_ns)
+        return out in (Arrival.NEW, Arrival.RESTARTED)
+
+    def _give_up(self, at_ns: int) -> None:
+        """Settle what is lost. The same reply showed both gaps, so they come due together."""
+        segment = self._segment
+        for missing in self._replies.given_up(at_ns, threshold_ns=segment.loss_threshold_ns):
+            segment.inbound.losses.lost(missing.sequence, missing.expected_at_ns, at_ns)
+            self._lost_replies += 1
+            self._lost_reply_at_ns = at_ns
+        for missing in self._answered.given_up(at_ns, threshold_ns=segment.loss_threshold_ns):
+            segment.unanswered.pop(missing.sequence % SEQUENCE_MODULUS, None)
+            if self._lost_replies:
+                self._lost_replies -= 1
+                segment.outbound.losses.settled(missing.expected_at_ns, at_ns)
+            else:
+                segment.outbound.losses.lost(missing.sequence, missing.expected_at_ns, at_ns)
+        if abs(at_ns - self._lost_reply_at_ns) > _CREDIT_LIFETIME_NS:
+            self._lost_replies = 0  # left over from a doubled probe, whose second reply was lost
+
+    def _followed(self, number: int, at_ns: int) -> None:
+        exchange = self._unfollowed.pop(number, None)
+        if exchange:
+            exchange.reflector_transmitted_at_ns = at_ns
+            self._settle(exchange)
+            return
+        # A slow reply is overtaken by its follow-up; without it the slow ones would be missing in the mean.
+        self._early_follow_ups[number] = at_ns
+        if len(self._early_follow_ups) > MAX_EARLY_FOLLOW_UPS:
+            del self._early_follow_ups[next(iter(self._early_follow_ups))]
+
+    def _settle(self, exchange: _Exchange) -> None:
+        """Take the samples of a probe as soon as its times are known."""
+        known = exchange.reflected_number is not None and exchange.transmitted_at_ns is not None
+        if known and abs(exchange.reflector_received_at_ns - exchange.received_at_ns) > FAR_OFF_NS:
+            self._round_trip_alone(exchange)
+        else:
+            self._complete(exchange)
+
+    def _round_trip_alone(self, exchange: _Exchange) -> None:
+        """A reflector whose clock was never set tells nothing but the time that it took."""
+        sent, turned = exchange.transmitted_at_ns, exchange.reflector_transmitted_at_ns
+        if sent is None or turned is None:
+            return
+        self._faults[ProbeFault.FAR_OFF] += 1
+        round_trip_ns = (exchange.received_at_ns - sent) - (turned - exchange.reflector_received_at_ns)
+        if 0 <= round_trip_ns <= GREATEST_ROUND_TRIP_NS:
+            sequence = self._answered.unwrap(exchange.sequence)
+            self._segment.round_trips.add(round_trip_ns, sequence=sequence, at_ns=exchange.received_at_ns)
+        else:
+            self._segment.events[Event.ABSURD] += 1
+
+    def _complete(self, exchange: _Exchange) -> None:
+        sent, turned = exchange.transmitted_at_ns, exchange.reflector_transmitted_at_ns
+        number = exchange.reflected_number
+        if sent is None or turned is None or number is None:
+            return
+        segment, at_ns = self._segment, exchange.received_at_ns
+        round_trip_ns = (at_ns - sent) - (turned - exchange.reflector_received_at_ns)
+        if not 0 <= round_trip_ns <= GREATEST_ROUND_TRIP_NS:
+            segment.events[Event.ABSURD] += 1
+            return
+        segment.user_stamped = exchange.user_stamped
+        segment.events[Event.USER_STAMP] += exchange.user_stamped
+        segment.take_exchange(
+            outbound_ns=exchange.reflector_received_at_ns - sent,
+            inbound_ns=at_ns - turned,
+            outbound_sequence=self._answered.unwrap(exchange.sequence),
+            inbound_sequence=number,
+            began_at_ns=sent,
+            at_ns=at_ns,
+            arrived_there_ns=exchange.reflector_received_at_ns,
+        )
+
+    def _forget(self, now_ns: int) -> None:
+        """Bound the memory by age: of the exchanges, and of the unanswered probes to those of the window."""
+        _drop_oldest(
+            self._exchanges,
+            lambda exchange: (
+                now_ns - exchange.written_at_ns > EXCHANGE_LIFETIME_NS or len(self._exchanges) > MAX_EXCHANGES
+            ),
+        )
+        waiting = list(self._unfollowed.values()) if not self._trial.works else []
+        _drop_oldest(self._unfollowed, lambda exchange: now_ns - exchange.received_at_ns > EXCHANGE_LIFETIME_NS)
+        for exchange in waiting[: len(waiting) - len(self._unfollowed)]:
+            self._take_as_written(exchange)
+        unanswered = self._segment.unanswered
+        _drop_oldest(unanswered, lambda sent_at_ns: now_ns - sent_at_ns > LONGEST_WINDOW_S * NS_PER_S)
+
+
+def _drop_oldest(entries: dict[int, _V], is_old: Callable[[_V], bool]) -> None:
+    """Remove entries from the front, where the oldest are, as long as they are old."""
+    while entries:
+        first = next(iter(entries))
+        if not is_old(entries[first]):
+            return
+        del entries[first]

@@ -1,0 +1,164 @@
+"""Answers probes on a UDP port, on an asyncio loop.
+
+One datagram is taken per wake-up, so that a flood leaves the loop to others in between.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from prober.clock_state import ClockState
+from prober.stamp.fault import ProbeFault
+from prober.stamp.reflector import Reflector, Reply, Source
+from prober.stamp.stamped_socket import StampedSocket
+from schemas.errors import ProbeError
+
+WARM_UP_S = 0.1
+"""Receive stamping begins up to 50 ms after it is asked for; until then a packet gets the time of its reading."""
+
+
+class Answering(Protocol):
+    """Who says what is answered; see `Prober`, which does, or `LoneReflector`."""
+
+    def probe_received(
+        self,
+        data: bytes,
+        source: Source,
+        *,
+        ttl: int,
+        received_at_ns: int,
+        now_ns: int,
+        user_stamped: bool = False,
+        tos: int = 0,
+    ) -> Reply | None:
+        """Answer a probe; a ProbeError when there is no answer to it."""
+
+    def reply_transmitted(self, source: Source, number: int, at_ns: int) -> None:
+        """The kernel tells when a reply left."""
+
+
+class LoneReflector:
+    """A reflector that belongs to no measurement point.
+
+    Args:
+        reflector: what answers.
+        clock: state of the own clock; assign `clock` when it changes.
+        faults: the counter that the reflector was given, in which its refusals are counted too.
+    """
+
+    def __init__(self, reflector: Reflector, clock: ClockState, faults: Counter[ProbeFault]) -> None:
+        self.reflector = reflector
+        self.clock = clock
+        self.faults = faults
+
+    def probe_received(
+        self,
+        data: bytes,
+        source: Source,
+        *,
+        ttl: int,
+        received_at_ns: int,
+        now_ns: int,
+        user_stamped: bool = False,
+        tos: int = 0,
+    ) -> Reply | None:
+        """Answer a probe; arguments as in `Reflector.probe_received`.
+
+        Raises:
+            ProbeError: nothing must be answered.
+        """
+        try:
+            return self.reflector.probe_received(
+                data,
+                source,
+                ttl=ttl,
+                received_at_ns=received_at_ns,
+                now_ns=now_ns,
+                clock=self.clock,
+                user_stamped=user_stamped,
+                tos=tos,
+            )
+        except ProbeError as error:
+            self.faults[ProbeFault(str(error))] += 1
+            raise
+
+    def reply_transmitted(self, source: Source, number: int, at_ns: int) -> None:
+        """The kernel tells when a reply left."""
+        self.reflector.transmitted(source, number, at_ns)
+
+
+class UdpReflector:
+    """A port on which probes are answered.
+
+    Args:
+        answering: what is answered.
+        address: local IPv4 address, 0.0.0.0 for all of them.
+        port: local port.
+        now_ns: wall clock (CLOCK_REALTIME).
+
+    Raises:
+        HostError: the port is in use, or the address is not one of this machine.
+    """
+
+    def __init__(self, answering: Answering, address: str, port: int, *, now_ns: Callable[[], int]) -> None:
+        self._answering = answering
+        self._now_ns = now_ns
+        self._socket: StampedSocket[Reply] = StampedSocket(address, port, now_ns=now_ns)
+        self.replies = 0
+        """Sent so far."""
+
+    @property
+    def troubles(self) -> Mapping[str, int]:
+        """What happened to the socket, by kind."""
+        return {kind.value: count for kind, count in self._socket.troubles.items()}
+
+    @property
+    def port(self) -> int:
+        """The local port."""
+        return self._socket.port
+
+    def start(self) -> None:
+        """Answer from now on; WARM_UP_S after the start of the object its times are reliable."""
+        self._socket.discard()
+        asyncio.get_running_loop().add_reader(self._socket, self._answer)
+
+    def close(self) -> None:
+        """Stop at once and give the port back."""
+        asyncio.get_running_loop().remove_reader(self._socket)
+        self._socket.close()
+
+    def _answer(self) -> None:
+        datagram = self._socket.receive()
+        if datagram is None:
+            self._note_departures(to_the_end=True)
+            return
+        try:
+            reply = self._answering.probe_received(
+                datagram.data,
+                Source(datagram.address, datagram.port),
+                ttl=datagram.ttl,
+                received_at_ns=datagram.received_at_ns,
+                now_ns=self._now_ns(),
+                user_stamped=datagram.user_stamped,
+                tos=datagram.tos,
+            )
+        except ProbeError:  # counted where it was raised
+            return
+        if reply:
+            self.replies += self._socket.send(
+                reply.data,
+                datagram.address,
+                datagram.port,
+                reply,
+                tos=reply.tos,
+                local_address=datagram.local_address,
+            )
+            # The stamp is there already, and the next reply may be to the same sender and must tell it.
+            self._note_departures()
+
+    def _note_departures(self, *, to_the_end: bool = False) -> None:
+        for reply, at_ns in self._socket.stamps(to_the_end=to_the_end):
+            self._answering.reply_transmitted(reply.source, reply.number, at_ns)

@@ -1,0 +1,1 @@
+"""Statistics of one direction over the last seconds, in constant memory."""
