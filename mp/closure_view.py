@@ -8,7 +8,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from mp.result_view import number_text, shown_unit
+from mp.result_view import number_text, range_text, shown_unit
 from schemas.closure import ClosureCheck, ClosureMetric, ClosureVerdict, Interval
 
 _STYLES = {ClosureVerdict.AGREES: "green", ClosureVerdict.DIFFERS: "red", ClosureVerdict.UNKNOWN: "yellow"}
@@ -27,7 +27,7 @@ def check_view(check: ClosureCheck, names: Mapping[str, str]) -> RenderableType:
     )
     table = Table(box=None, padding=(0, 2, 0, 0))
     table.add_column("metric")
-    for column in ("direct", "95 %", "composed", "95 %", "difference", "99 %", ""):
+    for column in ("direct, 95 %", "composed, 95 %", "difference, 99 %", ""):
         table.add_column(column, justify="right")
     for name, metric in check.metrics.items():
         table.add_row(f"{name} {shown_unit(metric.unit)}", *_cells(metric))
@@ -42,11 +42,12 @@ def print_check(check: ClosureCheck, names: Mapping[str, str], console: Console 
 def _cells(metric: ClosureMetric) -> tuple[str, ...]:
     verdict = {True: "agrees", False: "differs", None: "unknown"}[metric.agrees]
     intervals = (metric.direct, metric.composed, metric.difference)
-    return (*(cell for one in intervals for cell in _interval_cells(metric.unit, one)), verdict)
+    return (*(_cell(metric.unit, one) for one in intervals), verdict)
 
 
-def _interval_cells(unit: str, interval: Interval) -> tuple[str, str]:
+def _cell(unit: str, interval: Interval) -> str:
+    """The value, and its interval below it."""
+    value = number_text(unit, interval.value)
     if interval.low is None or interval.high is None:
-        return number_text(unit, interval.value), "-"
-    ends = f"{number_text(unit, interval.low)} .. {number_text(unit, interval.high)}"
-    return number_text(unit, interval.value), ends
+        return value
+    return f"{value}\n{range_text(unit, interval.low, interval.high)}"

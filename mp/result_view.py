@@ -25,15 +25,15 @@ _MEANING = {
     "jitter": "jitter, p99.9",
     "rtt": "rtt, mean",
     "distribution": "delay, p99",
-    "available-bandwidth": "available bandwidth",
+    "available-bandwidth": "avail. bandwidth",
 }
 """Which statistic of a metric its value is, where it is not the only one; README.md says it in full."""
 
 _METHODS = {Method.COMPLEMENT_PRODUCT: "product"}
 """Shorter, where the name is long."""
 
-_COLUMNS_OF_SEGMENTS = 4
-"""With more metrics the table of segments is turned, so that it has a row for each."""
+_WIDTH_OF_SEGMENTS = 36
+"""Of the names of metrics: with more, the table of segments is turned and has a row for each."""
 
 _RATIO = "ratio"
 _Justify = Literal["left", "right"]
@@ -59,7 +59,12 @@ def interval_text(composed: ComposedMetric) -> str:
     """The 95 % interval in the unit of `shown_unit`."""
     if composed.low is None or composed.high is None:
         return "-"
-    return f"{number_text(composed.unit, composed.low)} .. {number_text(composed.unit, composed.high)}"
+    return range_text(composed.unit, composed.low, composed.high)
+
+
+def range_text(unit: str, low: float, high: float) -> str:
+    """From where to where, in the unit of `shown_unit`."""
+    return f"{number_text(unit, low)} .. {number_text(unit, high)}"
 
 
 def quantiles_text(unit: str, quantiles: Quantiles) -> str:
@@ -113,7 +118,7 @@ def _table(title: str, columns: Sequence[tuple[str, _Justify]]) -> Table:
 
 
 def _segment_table(result: PathResult, names: Mapping[str, str]) -> Table:
-    by_column = len(result.metrics) <= _COLUMNS_OF_SEGMENTS
+    by_column = sum(len(_column_name(result, metric)) for metric in result.metrics) <= _WIDTH_OF_SEGMENTS
     metrics: list[tuple[str, _Justify]] = [(_column_name(result, metric), "right") for metric in result.metrics]
     table = _table(
         "Segments, as each point measured them",
@@ -170,38 +175,36 @@ def _cell(segment: SegmentResult, metric: str) -> str:
 
 
 def _composed_table(result: PathResult) -> Table:
-    flagged = any(composed.flags for composed in result.composed.values())
-    table = _table("The whole path, composed", _COMPOSED_COLUMNS if flagged else _COMPOSED_COLUMNS[:-1])
-    table.columns[_INTERVAL].no_wrap = True
+    table = _table("The whole path, composed", _COMPOSED_COLUMNS)
+    for column in table.columns:
+        column.no_wrap = True
     numbers = {(segment.upstream, segment.current): number for number, segment in enumerate(result.segments, 1)}
     for metric, composed in result.composed.items():
         binding = composed.binding_segment
         age = composed.oldest_age_s
         cells = (
-            _meaning(metric),
+            f"{_meaning(metric)} {shown_unit(composed.unit)}",
             number_text(composed.unit, composed.value),
-            shown_unit(composed.unit),
             interval_text(composed),
             "-" if age is None else f"{age:.1f} s",
             "-" if binding is None else f"#{numbers[binding]}",
             _METHODS.get(composed.method, str(composed.method)),
         )
-        table.add_row(*cells, *([Text("\n".join(composed.flags), style="yellow")] if flagged else []))
+        table.add_row(*cells)
+        if composed.flags:
+            table.add_row(Text(f"  {', '.join(composed.flags)}", style="yellow"))
     return table
 
 
 _COMPOSED_COLUMNS: tuple[tuple[str, _Justify], ...] = (
     ("metric", "left"),
     ("value", "right"),
-    ("unit", "left"),
     ("95 % interval", "right"),
     ("age", "right"),
     ("binds", "right"),
     ("method", "left"),
-    ("flags", "left"),
 )
 """`binds`: the number of the segment with the largest part in the value, or of one that is undefined."""
-_INTERVAL = 3
 
 
 def _quantile_lines(result: PathResult) -> list[Text]:
