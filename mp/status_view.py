@@ -51,9 +51,7 @@ def _store_text(document: Mapping[str, Any]) -> str:
 def _verification_lines(check: Mapping[str, Any] | None) -> list[str]:
     if check is None:
         return []
-    return [
-        f"path to {check['destination']}, composed against direct at {check['checked_at']}: {check['verdict']}"
-    ]
+    return [f"last closure check, to {check['destination']}: {check['verdict']} ({check['checked_at']})"]
 
 
 def _neighbor_table(document: Mapping[str, Any]) -> Table:
