@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from receiver.convolution import level_error, quantiles_above_minimum_ms
-from receiver.estimate import LEAST_VARIANCE_MS2, NORMAL, Z_95, Estimate, bounded_third_moment
+from receiver.estimate import LEAST_VARIANCE_MS2, NORMAL, Estimate, bounded_third_moment
 from schemas.histogram import Histogram
+from schemas.intervals import Z_95
 from schemas.metrics import DelayStatistics, DistributionStatistics, JitterStatistics
 from schemas.result import Method, Quantiles
 

@@ -11,21 +11,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
+from schemas.intervals import LEVEL_OF_SIDE, Z_95, t_quantile
 from schemas.metrics import DelayStatistics, JitterStatistics, RoundTripStatistics, ScalarStatistics
 
 NORMAL = NormalDist()
-LEVEL_OF_SIDE = 0.025
-"""An interval of 95 % leaves so much on each side."""
-Z_95 = 1.959963984540054
-"""The quantile of the normal distribution that leaves LEVEL_OF_SIDE above it."""
 
 LEAST_VARIANCE_MS2 = 1e-12
 """A standard deviation of 1 ns, the resolution of the clocks: below it a delay is constant."""
 _LEAST_SKEW = 1e-6
 """Below it Hall's transformation is the identity to 6 digits, and would divide by next to nothing."""
-
-# 97.5 % quantiles of Student's t: the expansion below is good to 2e-3 only from 5 degrees of freedom on.
-_T_95 = {1: 12.7062, 2: 4.3027, 3: 3.1824, 4: 2.7764}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,14 +127,3 @@ def estimate_maximum(segments: Sequence[ScalarStatistics]) -> Estimate:
         low=max(segment.value - factor * (segment.value - segment.low) for segment in segments),
         high=max(segment.high for segment in segments),
     )
-
-
-def t_quantile(degrees: int) -> float:
-    """97.5 % quantile of Student's t (Cornish-Fisher expansion, Abramowitz and Stegun 26.7.5)."""
-    if degrees in _T_95:
-        return _T_95[degrees]
-    z = Z_95
-    first = (z**3 + z) / 4
-    second = (5 * z**5 + 16 * z**3 + 3 * z) / 96
-    third = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
-    return z + first / degrees + second / degrees**2 + third / degrees**3

@@ -8,7 +8,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from receiver.estimate import LEVEL_OF_SIDE, NORMAL, Z_95, Estimate
+from receiver.estimate import NORMAL, Estimate
+from schemas.intervals import LEVEL_OF_SIDE, ratio_interval
 from schemas.metrics import LossStatistics, ScalarStatistics
 
 _BISECTIONS = 60
@@ -54,7 +55,7 @@ def _log_survival(ratio: float) -> float:
 
 def _all_lost(segments: Sequence[LossStatistics]) -> Estimate:
     # A path loses at least what its worst segment loses, so the best of their lower limits holds for the path.
-    low = max(_wilson_low(segment.lost / segment.sent, segment.sent) for segment in segments)
+    low = max(ratio_interval(segment.lost, segment.sent)[0] for segment in segments)
     return Estimate(value=1.0, low=low, high=1.0)
 
 
@@ -79,11 +80,3 @@ def _gamma_share(limit: float, mean: float, variance: float) -> float:
         return 1.0
     spread = variance / (9 * mean * mean)  # 2 / (9 nu), with nu = 2 mean^2 / variance of the chi-squared form
     return NORMAL.cdf((math.cbrt(limit / mean) - 1 + spread) / math.sqrt(spread))
-
-
-def _wilson_low(ratio: float, count: int) -> float:
-    """Lower 95 % limit of a ratio (Wilson 1927)."""
-    square = Z_95 * Z_95
-    center = ratio + square / (2 * count)
-    width = Z_95 * math.sqrt(ratio * (1 - ratio) / count + square / (4 * count * count))
-    return max(0.0, (center - width) / (1 + square / count))

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from prober.timestamp import NS_PER_MS
 from prober.windows.arrival_order import ArrivalOrder
 from prober.windows.reordering import Reordering
 from prober.windows.window import MINIMUM_SAMPLES, Ring
+from schemas.intervals import rate_interval, ratio_interval
 from schemas.metrics import ScalarStatistics
-
-Z_95 = 1.959963984540054
-"""Of the normal distribution: 95 % lie within so many standard deviations of the mean."""
 
 
 @dataclass(slots=True)
@@ -74,7 +71,9 @@ class ArrivalWindow:
         unique = self.count(now_ns, window_s)
         reordered = sum(bucket.reordered for bucket in self._ring.within(now_ns, window_s))
         return (
-            self._scalar(reordered / unique, unique, wilson(reordered, unique)) if self._enough(unique) else None
+            self._scalar(reordered / unique, unique, ratio_interval(reordered, unique))
+            if self._enough(unique)
+            else None
         )
 
     def duplication(self, now_ns: int, window_s: int) -> ScalarStatistics | None:
@@ -114,22 +113,3 @@ class ArrivalWindow:
         low, high = interval
         measured_at_ms = (self.newest_at_ns or 0) // NS_PER_MS
         return ScalarStatistics(count=count, value=value, low=low, high=high, measured_at_ms=measured_at_ms)
-
-
-def wilson(events: int, trials: int) -> tuple[float, float]:
-    """95 % interval of a ratio (Wilson 1927)."""
-    square = Z_95 * Z_95
-    ratio = events / trials
-    center = ratio + square / (2 * trials)
-    width = Z_95 * math.sqrt(ratio * (1 - ratio) / trials + square / (4 * trials * trials))
-    whole = 1 + square / trials
-    # At either end the limit is the ratio itself, which rounding must not pass.
-    return min(ratio, max(0.0, (center - width) / whole)), max(ratio, min(1.0, (center + width) / whole))
-
-
-def rate_interval(events: int, trials: int) -> tuple[float, float]:
-    """95 % interval of a mean count per trial, Poisson, which is not bounded by 1 (score interval)."""
-    square = Z_95 * Z_95
-    center = events + square / 2
-    width = Z_95 * math.sqrt(events + square / 4)
-    return min(events, max(0.0, center - width)) / trials, (center + width) / trials

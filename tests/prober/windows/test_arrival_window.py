@@ -2,12 +2,11 @@ from __future__ import annotations
 
 import random
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from prober.windows.arrival_order import DEPTH
-from prober.windows.arrival_window import ArrivalWindow, rate_interval, wilson
+from prober.windows.arrival_window import ArrivalWindow
 from prober.windows.reordering import RECORDS, Reordering
 from prober.windows.sequence_tracker import Arrival, SequenceTracker
 from prober.windows.window import LossWindow
@@ -132,19 +131,6 @@ def test_two_streams_at_once_do_not_disorder_each_other() -> None:
             window.arrived(NOW_NS, extent=stream.extent)
     told = window.reordering(NOW_NS, 60)
     assert told and (told.count, told.value) == (40, 0)
-
-
-@pytest.mark.parametrize(
-    ("events", "trials", "low", "high"), [(0, 10, 0, 0.2775), (3, 10, 0.1078, 0.6032), (10, 10, 0.7225, 1)]
-)
-def test_the_wilson_interval_has_its_known_values(events: int, trials: int, low: float, high: float) -> None:
-    assert wilson(events, trials) == pytest.approx((low, high), abs=1e-4)
-
-
-def test_the_interval_of_a_rate_may_exceed_one() -> None:
-    low, high = rate_interval(30, 10)
-    assert low < 3 < high
-    assert rate_interval(0, 10)[0] == 0
 
 
 def test_a_flood_does_not_fill_the_memory_of_the_order() -> None:
