@@ -22,6 +22,7 @@ from lab.state import LabDirectory, LabState, Phase, lab_directory
 from lab.teardown import take_down
 from lab.topology import Node, Routing, Topology
 from schemas.errors import HostError, LabError
+from schemas.message import MEASUREMENT_PORT
 
 Progress = Callable[[str, int, int], None]
 """Called with a stage in words, how many of its steps are done, and how many there are."""
@@ -46,6 +47,10 @@ SYSCTLS = {
 }
 """For `all`, and for `default`, which interfaces made later inherit. The limit of ICMP errors
 (net.ipv4.icmp_ratelimit) stays the kernel's; it counts for each namespace on its own."""
+
+
+NO_REQUESTS = f"ipproto udp dport {MEASUREMENT_PORT} blackhole"
+"""The routing rule (ip-rule(8)) that keeps requests and hellos off the links."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +85,7 @@ def bring_up(
     topology: Topology,
     *,
     start_points: bool = True,
+    discover: bool = False,
     database: str | None = None,
     progress: Progress = lambda stage, done, total: None,
 ) -> Lab:
@@ -88,6 +94,7 @@ def bring_up(
     Args:
         topology: the network; its name becomes the lab's.
         start_points: whether to start the daemons of the measurement points.
+        discover: let the points find their neighbors by themselves, by hellos to all other points.
         database: URL of one store for all points; None gives each its own SQLite file.
         progress: told of each step.
 
@@ -111,8 +118,10 @@ def bring_up(
         kind = detect_link_kind(f"inpath.probe-{os.getpid()}")
         blueprint.directory.create(LabState(topology=topology, link_kind=kind, phase=Phase.BUILDING))
         try:
-            _build(blueprint, kind, database, progress)
-            if start_points:
+            _build(blueprint, kind, database, progress, discover=discover)
+            if start_points and discover:
+                _start_points_together(blueprint, progress)
+            elif start_points:
                 _start_points(blueprint, progress)
             blueprint.directory.write(LabState(topology=topology, link_kind=kind, phase=Phase.UP))
         except BaseException:
@@ -122,7 +131,9 @@ def bring_up(
     return Lab(blueprint.directory)
 
 
-def _build(blueprint: Blueprint, kind: LinkKind, database: str | None, progress: Progress) -> None:
+def _build(
+    blueprint: Blueprint, kind: LinkKind, database: str | None, progress: Progress, *, discover: bool
+) -> None:
     topology, directory = blueprint.topology, blueprint.directory
     namespaces.create([blueprint.addressing.namespace(node.name) for node in topology.nodes])
     _for_each_node(blueprint, "namespaces", _set_sysctls, progress)
@@ -130,7 +141,9 @@ def _build(blueprint: Blueprint, kind: LinkKind, database: str | None, progress:
         UserSpaceLinks.start(directory.links_control, directory.links_log)
     link_driver(kind, directory.links_control).add(planned_links(topology, blueprint.addressing))
     _for_each_node(blueprint, "addresses and routes", _configure, progress)
-    points.write_configurations(directory, topology, blueprint.addressing, blueprint.routes, database)
+    points.write_configurations(
+        directory, topology, blueprint.addressing, blueprint.routes, database, discover=discover
+    )
     if topology.routing is Routing.OSPF:
         _for_each_node(blueprint, "routing daemons", _start_ospf, progress)
         _wait_for_routes(blueprint, progress)
@@ -256,6 +269,24 @@ def _wait_for_routes(blueprint: Blueprint, progress: Progress) -> None:
                 f"OSPF has found no route from {router} to {destination} in {ROUTE_WAIT_S:.0f} s: {said}"
             )
         time.sleep(ROUTE_POLL_S if waiting else 0)
+
+
+def _start_points_together(blueprint: Blueprint, progress: Progress) -> None:
+    """Start the points, but let no hello pass before the last one runs.
+
+    A point that starts between two others would find that they have met across it, and are measuring each other.
+    """
+    _for_each_node(blueprint, "hellos held", _hold_requests, progress)
+    _start_points(blueprint, progress)
+    _for_each_node(blueprint, "hellos let go", _let_requests_go, progress)
+
+
+def _hold_requests(_: Blueprint, __: Node) -> None:
+    namespaces.run_batch("ip", [f"rule add {NO_REQUESTS}"])
+
+
+def _let_requests_go(_: Blueprint, __: Node) -> None:
+    namespaces.run_batch("ip", [f"rule del {NO_REQUESTS}"])
 
 
 def _start_points(blueprint: Blueprint, progress: Progress) -> None:

@@ -37,14 +37,23 @@ def lab() -> None:
 )
 @click.option("--database", metavar="URL", help="One result store for all points. [default: an SQLite file each]")
 @click.option("--no-points", is_flag=True, help="Start no measurement point.")
-def up(file: str, name: str | None, points_wish: str | None, database: str | None, no_points: bool) -> None:
+@click.option(
+    "--discover",
+    is_flag=True,
+    help="Tell the points the addresses of all others, not who their neighbors are: hellos find them in seconds.",
+)
+def up(
+    file: str, name: str | None, points_wish: str | None, database: str | None, no_points: bool, discover: bool
+) -> None:
     """Build the network of a topology FILE (TOML, or GraphML of the Topology Zoo)."""
     from lab.build import bring_up
     from lab.progress import progress_bar
 
     topology = _topology(file, name, points_wish)
     with progress_bar() as progress:
-        built = bring_up(topology, start_points=not no_points, database=database, progress=progress)
+        built = bring_up(
+            topology, start_points=not no_points, discover=discover, database=database, progress=progress
+        )
     points = 0 if no_points else sum(node.point for node in topology.nodes)
     click.echo(
         f"lab {built.name} is up: {len(topology.nodes)} nodes, {len(topology.links)} links "
@@ -90,13 +99,15 @@ def down(name: str | None, name_option: str | None, all_labs: bool) -> None:
 
 
 @lab.command(name="list")
+@click.argument("name", required=False, metavar="[LAB]")
+@click.option("--name", "name_option", metavar="LAB", help="The same as the argument.")
 @_json_option
-def list_labs(as_json: bool) -> None:
-    """Show the labs of this machine."""
+def list_labs(name: str | None, name_option: str | None, as_json: bool) -> None:
+    """Show one LAB, or all labs of this machine."""
     from lab.network import describe_labs
     from lab.tables import print_labs
 
-    labs = describe_labs()
+    labs = describe_labs(name or name_option)
     _print(labs, as_json, print_labs)
 
 
@@ -119,28 +130,55 @@ def execute(name: str | None, node: str, command: tuple[str, ...]) -> None:
 @click.option("--delay-ms", type=float, help="Mean one-way delay.")
 @click.option("--jitter-ms", type=float, help="Half the width of the delay's uniform distribution.")
 @click.option("--loss-ratio", type=float, help="Probability of loss, 0 to 1.")
-@click.option("--rate-mbit", metavar=f"FLOAT|{NO_LIMIT}", help="Capacity in Mbit/s; none takes the limit away.")
-@click.option("--up/--down", "up", default=None, help="Plug the cable in, or pull it (both ways).")
+@click.option(
+    "--rate-mbit",
+    metavar=f"FLOAT|{NO_LIMIT}",
+    help="Capacity in Mbit/s; none takes the limit away. The points are not told: what they say of capacity and "
+    "utilization rests on the rate that the lab was built with.",
+)
+@click.option("--mtu", type=int, metavar="OCTETS", help="Longest IP packet (both ways).")
+@click.option("--up", is_flag=True, help="Plug the cable in (both ways).")
+@click.option("--down", is_flag=True, help="Pull the cable (both ways).")
 @click.option("--one-way", is_flag=True, help="Change only the direction from A to B.")
 @_json_option
 def link(
-    name: str | None, a: str, b: str, rate_mbit: str | None, one_way: bool, as_json: bool, **given: Any
+    name: str | None,
+    a: str,
+    b: str,
+    rate_mbit: str | None,
+    mtu: int | None,
+    up: bool,
+    down: bool,
+    one_way: bool,
+    as_json: bool,
+    **given: float | None,
 ) -> None:
     """Change the link between the nodes A and B while the lab runs; print its new state."""
     from lab.network import describe_link, find_lab
     from lab.tables import print_link
-    from schemas.errors import UsageError
 
-    changes = {key: value for key, value in given.items() if value is not None}
+    changes: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
     if rate_mbit is not None:
         changes["rate_mbit"] = _rate_mbit(rate_mbit)
-    if one_way and "up" in changes:
-        raise UsageError("--one-way", "--up or --down", "both ways for a cable; --loss-ratio 1 cuts one direction")
+    _refuse_contradictions(up=up, down=down, mtu=mtu is not None, one_way=one_way)
+    if up or down:
+        changes["up"] = up
     found = find_lab(name)
     index = found.topology.link_index(a, b)
-    if changes:
-        found.set_link(a, b, changes, one_way=one_way)
+    if changes or mtu is not None:
+        found.set_link(a, b, changes, one_way=one_way, mtu_octets=mtu)
     _print(describe_link(found, index), as_json, print_link)
+
+
+def _refuse_contradictions(*, up: bool, down: bool, mtu: bool, one_way: bool) -> None:
+    from schemas.errors import UsageError
+
+    if up and down:
+        raise UsageError("--up", "--down too", "one of the two")
+    if one_way and (up or down):
+        raise UsageError("--one-way", "--up or --down", "both ways for a cable; --loss-ratio 1 cuts one direction")
+    if one_way and mtu:
+        raise UsageError("--one-way", "--mtu", "both ways for the MTU of a link")
 
 
 def _rate_mbit(text: str) -> float | None:

@@ -19,10 +19,10 @@ MAX_QUEUE_NS = 50_000_000
 """A limited rate queues 50 ms, the usual buffer of a lab router, and drops what comes on top."""
 
 MIN_QUEUE_PACKETS = 20
-"""At low rates 50 ms would hold less than one frame; so many full ones always fit."""
+"""At low rates 50 ms would hold less than one frame; so many full ones of the usual MTU always fit."""
 
 FULL_FRAME_BYTES = 1514
-"""Ethernet header and 1500 octets, without the frame check sequence: what a TAP hands over."""
+"""Ethernet header and the usual 1500 octets, without the frame check sequence: what a TAP hands over."""
 
 MAX_IN_FLIGHT_PACKETS = 20_000
 """One second at 20,000 packets/s; bounds the memory of one direction together with the next number."""

@@ -32,7 +32,8 @@ NETEM_QUEUE_PACKETS = 20_000
 """What netem may hold: 1 s of 20,000 packets/s. Its default of 1000 would drop what is only on its way."""
 
 TBF_BURST_BYTES = 15_140
-"""Ten full Ethernet frames: enough for TBF to keep a rate of 100 Mbit/s at a timer of 1 kHz."""
+"""Ten full Ethernet frames: enough for TBF to keep a rate of 100 Mbit/s at a timer of 1 kHz. A frame longer than
+this would never pass; the longest MTU makes 9014."""
 
 TBF_LATENCY_MS = 50
 """What a limited rate queues before it drops, as the user-space link does."""
@@ -54,6 +55,7 @@ class PlannedLink:
     b: Endpoint
     a_to_b: Impairment
     b_to_a: Impairment
+    mtu_octets: int
 
 
 class LinkDriver(Protocol):
@@ -63,7 +65,7 @@ class LinkDriver(Protocol):
         """Make the interfaces, in namespaces that exist; the caller gives addresses and brings them up."""
 
     def set(self, link: PlannedLink) -> None:
-        """Apply a link's impairments anew."""
+        """Apply a link's impairments and MTU anew."""
 
 
 def planned_links(topology: Topology, addressing: Addressing) -> list[PlannedLink]:
@@ -75,7 +77,14 @@ def planned_link(topology: Topology, addressing: Addressing, index: int) -> Plan
     """One link of a topology, ready to be made."""
     link, plan = topology.links[index], addressing.links[index]
     a, b = (Endpoint(addressing.namespace(e.node), e.interface, e.mac) for e in (plan.a, plan.b))
-    return PlannedLink(link_id=f"{link.a}--{link.b}", a=a, b=b, a_to_b=link.a_to_b, b_to_a=link.b_to_a)
+    return PlannedLink(
+        link_id=f"{link.a}--{link.b}",
+        a=a,
+        b=b,
+        a_to_b=link.a_to_b,
+        b_to_a=link.b_to_a,
+        mtu_octets=link.mtu_octets,
+    )
 
 
 def detect_link_kind(scratch_namespace: str) -> LinkKind:
@@ -131,10 +140,12 @@ class UserSpaceLinks:
         with closing(UserLinks(self._control)) as process:
             for link in links:
                 process.add(link.link_id, link.a, link.b, link.a_to_b, link.b_to_a)
+                process.set_mtu(link.link_id, link.mtu_octets)
 
     def set(self, link: PlannedLink) -> None:
-        """Apply a link's impairments anew."""
+        """Apply a link's impairments and MTU anew."""
         with closing(UserLinks(self._control)) as process:
+            process.set_mtu(link.link_id, link.mtu_octets)
             process.set(link.link_id, link.a_to_b, link.b_to_a)
 
 
@@ -152,8 +163,10 @@ class NetemLinks:
             _apply(end, impairment)
 
     def set(self, link: PlannedLink) -> None:
-        """Replace both ends' queueing disciplines."""
+        """Set both ends' MTU, and replace their queueing disciplines."""
         for end, impairment in _sending_ends(link):
+            mtu = f"link set {end.interface} mtu {link.mtu_octets}"
+            namespaces.inside(end.namespace, partial(namespaces.run_batch, "ip", [mtu]))
             _apply(end, impairment)
 
 
@@ -168,10 +181,10 @@ def _apply(end: Endpoint, impairment: Impairment) -> None:
 
 def veth_command(link: PlannedLink) -> str:
     """The `ip` command that makes both ends in their namespaces."""
-    a, b = link.a, link.b
+    a, b, mtu = link.a, link.b, f"mtu {link.mtu_octets}"
     return (
-        f"link add {a.interface} netns {a.namespace}{_mac(a)} type veth "
-        f"peer name {b.interface} netns {b.namespace}{_mac(b)}"
+        f"link add {a.interface} netns {a.namespace}{_mac(a)} {mtu} type veth "
+        f"peer name {b.interface} netns {b.namespace}{_mac(b)} {mtu}"
     )
 
 

@@ -35,7 +35,15 @@ class Lab:
         """The network with its present impairments."""
         return self.state.topology
 
-    def set_link(self, one: str, other: str, changes: Mapping[str, Any], *, one_way: bool = False) -> Link:
+    def set_link(
+        self,
+        one: str,
+        other: str,
+        changes: Mapping[str, Any],
+        *,
+        one_way: bool = False,
+        mtu_octets: int | None = None,
+    ) -> Link:
         """Change what a link does to packets, from now on.
 
         Args:
@@ -43,18 +51,21 @@ class Lab:
             other: the node at the other end.
             changes: fields of `Impairment` with their new values; the others stay.
             one_way: change only the direction from `one` to `other`.
+            mtu_octets: of the interfaces at both ends; None leaves it.
 
         Returns:
             The link as it is now.
 
         Raises:
-            UsageError: no such link, or a value that an impairment refuses.
+            UsageError: no such link, or a value that an impairment or a link refuses.
             LabError: the process of the links is gone.
         """
         with self.directory.locked():
             self.state = self.directory.read()
             index = self.topology.link_index(one, other)
             link = _changed(self.topology.links[index], one, changes, one_way=one_way)
+            if mtu_octets is not None:
+                link = replace(link, mtu_octets=mtu_octets)
             topology = self.topology.with_link(index, link)
             driver = link_driver(self.state.link_kind, self.directory.links_control)
             driver.set(planned_link(topology, self.addressing, index))
@@ -108,9 +119,14 @@ class Lab:
         return name
 
 
-def describe_labs() -> list[dict[str, Any]]:
-    """All labs of this machine, as plain values for JSON; of a broken one only its name is known."""
-    return [_describe_or_broken(name) for name in lab_names()]
+def describe_labs(name: str | None = None) -> list[dict[str, Any]]:
+    """One lab, or all of this machine, as plain values for JSON; of a broken one only its name is known.
+
+    Raises:
+        UsageError: there is no lab of that name.
+    """
+    names = lab_names() if name is None else [chosen_name(name)]
+    return [_describe_or_broken(each) for each in names]
 
 
 def _describe_or_broken(name: str) -> dict[str, Any]:
@@ -143,8 +159,9 @@ def chosen_name(name: str | None) -> str:
     if name is None and len(names) == 1:
         return names[0]
     if name is None:
-        expected = f"one of {', '.join(names)}" if names else "a lab; bring one up with: inpath lab up FILE"
-        raise UsageError("--name", name, expected)
+        some = f"one of the labs that are up: {', '.join(names)}"
+        none = "a lab that is up; bring one up with: inpath lab up FILE"
+        raise UsageError("--name", "nothing", some if names else none)
     if name not in names:
         raise UsageError("lab", name, expected_name(name, names, "a lab that is up"))
     return name
@@ -202,6 +219,7 @@ def describe_link(lab: Lab, index: int) -> dict[str, Any]:
         "b_interface": plan.b.interface,
         "network": plan.network,
         "cost": link.cost,
+        "mtu_octets": link.mtu_octets,
         "a_to_b": link.a_to_b.to_json(),
         "b_to_a": link.b_to_a.to_json(),
     }

@@ -7,7 +7,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,9 @@ from schemas.errors import LabError
 
 ASSUMED_CLOCK_ERROR_MS = 0.001
 """All nodes of a lab read the same kernel clock; what is left is the resolution of its time stamps."""
+
+HELLO_INTERVAL_S = 5.0
+"""Between two hellos to one destination where points find each other; a daemon's default is a minute."""
 
 START_WAIT_S = 30.0
 """How long a daemon may take to answer; many start at the same time on few cores."""
@@ -66,7 +69,13 @@ def point_files(directory: LabDirectory, node: str) -> PointFiles:
 
 
 def write_configurations(
-    directory: LabDirectory, topology: Topology, addressing: Addressing, routes: Routes, database: str | None
+    directory: LabDirectory,
+    topology: Topology,
+    addressing: Addressing,
+    routes: Routes,
+    database: str | None,
+    *,
+    discover: bool = False,
 ) -> None:
     """Write each node's configuration file; a node without a point gets the names alone.
 
@@ -76,6 +85,7 @@ def write_configurations(
         addressing: its addresses.
         routes: the routes it starts with, from which neighbors and served hosts follow.
         database: URL of the one store of all points; None gives each its own SQLite file.
+        discover: tell no point its neighbors, but the addresses of all other points.
     """
     names = "[names]\n" + "".join(f'{name} = "{ip}"\n' for name, ip in addressing.identities.items())
     neighbors = neighboring_points(topology, routes)
@@ -83,13 +93,13 @@ def write_configurations(
     for node in topology.nodes:
         files = point_files(directory, node.name)
         files.directory.mkdir(exist_ok=True)
-        tables = ""
+        tables: dict[str, Mapping[str, object]] = {}
         if node.point:
             prefixes = served_prefixes(node, served[node.name], addressing)
-            met = [addressing.identities[neighbor] for neighbor in neighbors[node.name]]
-            url = database or f"sqlite:///{files.directory / 'results.db'}"
-            tables = _point_tables(node, files, addressing.identities[node.name], prefixes, met, url)
-        files.configuration.write_text(tables + names)
+            tables = _own_tables(node, files, addressing.identities[node.name], prefixes, database)
+            tables |= _neighbor_tables(node, addressing, neighbors, discover=discover)
+            tables["interfaces"] = interface_capacities(topology, addressing, node.name)
+        files.configuration.write_text(_toml_text(tables) + names)
 
 
 def served_prefixes(node: Node, attached: Sequence[str], addressing: Addressing) -> list[str]:
@@ -98,10 +108,27 @@ def served_prefixes(node: Node, attached: Sequence[str], addressing: Addressing)
     return list(dict.fromkeys(prefix if "/" in prefix else f"{prefix}/32" for prefix in prefixes))
 
 
-def _point_tables(
-    node: Node, files: PointFiles, address: str, serves: Sequence[str], neighbors: Sequence[str], url: str
-) -> str:
-    tables: dict[str, dict[str, object]] = {
+def interface_capacities(topology: Topology, addressing: Addressing, node: str) -> dict[str, dict[str, float]]:
+    """By interface, what a point is told of the rates of its links; one without a limit is left out.
+
+    A link counts its rate over Ethernet frames, so at full packets 1 % less is left for the IP layer.
+    """
+    capacities = {}
+    for link, plan in zip(topology.links, addressing.links, strict=True):
+        if node not in (link.a, link.b):
+            continue
+        rates = {
+            "ingress_capacity_mbit_s": link.impairment_from(link.far_end(node)).rate_mbit,
+            "egress_capacity_mbit_s": link.impairment_from(node).rate_mbit,
+        }
+        capacities[plan.end_of(node).interface] = {key: rate for key, rate in rates.items() if rate is not None}
+    return {interface: limited for interface, limited in capacities.items() if limited}
+
+
+def _own_tables(
+    node: Node, files: PointFiles, address: str, serves: Sequence[str], database: str | None
+) -> dict[str, Mapping[str, object]]:
+    return {
         "point": {
             "name": node.name,
             "address": address,
@@ -110,15 +137,32 @@ def _point_tables(
             "state_dir": str(files.directory),
         },
         "clock": {"assumed_error_ms": ASSUMED_CLOCK_ERROR_MS},
-        "probe": {"neighbors": list(neighbors)},
-        "store": {"url": url},
+        "store": {"url": database or f"sqlite:///{files.directory / 'results.db'}"},
         "service": {"socket": str(files.control), "listen": address},
     }
-    # A string, number or list in JSON reads the same in TOML.
+
+
+def _neighbor_tables(
+    node: Node, addressing: Addressing, neighbors: Mapping[str, Sequence[str]], *, discover: bool
+) -> dict[str, Mapping[str, object]]:
+    if not discover:
+        return {"probe": {"neighbors": [addressing.identities[name] for name in neighbors[node.name]]}}
+    others = [addressing.identities[name] for name in neighbors if name != node.name]
+    return {"discovery": {"destinations": others, "interval_s": HELLO_INTERVAL_S}}
+
+
+def _toml_text(tables: Mapping[str, Mapping[str, object]]) -> str:
     return "".join(
-        f"[{name}]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in table.items()) + "\n"
+        f"[{name}]\n" + "".join(f"{key} = {_toml_value(value)}\n" for key, value in table.items()) + "\n"
         for name, table in tables.items()
+        if table
     )
+
+
+def _toml_value(value: object) -> str:
+    if isinstance(value, Mapping):
+        return f"{{ {', '.join(f'{key} = {_toml_value(inner)}' for key, inner in value.items())} }}"
+    return json.dumps(value)  # a string, number or list in JSON reads the same in TOML
 
 
 def inpath_program() -> Path:

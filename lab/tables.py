@@ -36,6 +36,9 @@ def print_truth(truth: Mapping[str, Any]) -> None:
     table.add_row("delay", _number(truth["delay_ms"], "ms"))
     table.add_row("rtt", _number(truth["rtt_ms"], "ms"))
     table.add_row("loss", _number(truth["loss_ratio"]))
+    is_unlimited = truth["complete"] and truth["capacity_mbit_s"] is None
+    table.add_row("capacity", "no limit" if is_unlimited else _number(truth["capacity_mbit_s"], "Mbit/s"))
+    table.add_row("mtu", _number(truth["mtu_octets"], "octets"))
     Console().print(table)
 
 
@@ -59,13 +62,14 @@ def _nodes_table(lab: Mapping[str, Any]) -> Table:
 
 
 def _links_table(title: str | None, links: Sequence[Mapping[str, Any]]) -> Table:
-    table = Table("from", "to", "delay ms", "jitter ms", "loss", "rate Mbit/s", "state", title=title)
+    table = Table("from", "to", "delay ms", "jitter ms", "loss", "rate Mbit/s", "mtu", "state", title=title)
     for link in links:
         for start, end, key in (("a", "b", "a_to_b"), ("b", "a", "b_to_a")):
             way = link[key]
             quantities = [_number(way[name]) for name in ("delay_ms", "jitter_ms", "loss_ratio")]
             rate = "no limit" if way["rate_mbit"] is None else _number(way["rate_mbit"])
-            table.add_row(link[start], link[end], *quantities, rate, "up" if way["up"] else "down")
+            state = "up" if way["up"] else "down"
+            table.add_row(link[start], link[end], *quantities, rate, str(link["mtu_octets"]), state)
     return table
 
 

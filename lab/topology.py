@@ -28,11 +28,18 @@ DEFAULT_COST = 10
 MAX_COST = 1_000_000
 """A GraphML link's cost is its delay in microseconds; 1 s is beyond any link on Earth. OSPF allows less."""
 
+DEFAULT_MTU_OCTETS = 1500
+MIN_MTU_OCTETS = 576
+"""A datagram that every IPv4 host takes (RFC 791, section 3.1)."""
+
+MAX_MTU_OCTETS = 9000
+"""The usual size of jumbo frames."""
+
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
 _TOPOLOGY_KEYS = ("name", "routing", "nodes", "links")
 _NODE_KEYS = ("area", "point", "host", "serves")
 _IMPAIRMENT_KEYS = ("delay_ms", "jitter_ms", "loss_ratio", "rate_mbit", "up")
-_LINK_KEYS = ("a", "b", "cost", *_IMPAIRMENT_KEYS, "a_to_b", "b_to_a")
+_LINK_KEYS = ("a", "b", "cost", "mtu", *_IMPAIRMENT_KEYS, "a_to_b", "b_to_a")
 
 
 class Routing(StrEnum):
@@ -58,13 +65,22 @@ class Node:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Link:
-    """One point-to-point link; each direction has its own impairment, the cost is that of both."""
+    """One point-to-point link; each direction has its own impairment, cost and MTU are those of both.
+
+    Raises:
+        UsageError: the MTU is beyond its bounds.
+    """
 
     a: str
     b: str
     a_to_b: Impairment
     b_to_a: Impairment
     cost: int = DEFAULT_COST
+    mtu_octets: int = DEFAULT_MTU_OCTETS
+    """Of the interfaces at both ends: the longest IP packet that crosses in one piece."""
+
+    def __post_init__(self) -> None:
+        _whole_number("mtu", self.mtu_octets, MIN_MTU_OCTETS, MAX_MTU_OCTETS)
 
     @property
     def up(self) -> bool:
@@ -223,6 +239,7 @@ def topology_to_json(topology: Topology) -> dict[str, Any]:
                 "a": link.a,
                 "b": link.b,
                 "cost": link.cost,
+                "mtu": link.mtu_octets,
                 "a_to_b": link.a_to_b.to_json(),
                 "b_to_a": link.b_to_a.to_json(),
             }
@@ -310,7 +327,10 @@ def _link(field: str, value: object) -> Link:
         b=_string(f"{field}: b", table["b"]),
         a_to_b=a_to_b,
         b_to_a=b_to_a,
-        cost=_cost(f"{field}: cost", table.get("cost", DEFAULT_COST)),
+        cost=_whole_number(f"{field}: cost", table.get("cost", DEFAULT_COST), 1, MAX_COST),
+        mtu_octets=_whole_number(
+            f"{field}: mtu", table.get("mtu", DEFAULT_MTU_OCTETS), MIN_MTU_OCTETS, MAX_MTU_OCTETS
+        ),
     )
 
 
@@ -324,9 +344,9 @@ def _direction(field: str, key: str, common: Mapping[str, Any], table: Mapping[s
         raise UsageError(f"{where}: {error.field}", error.value, error.expected) from None
 
 
-def _cost(field: str, value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_COST:
-        raise UsageError(field, value, f"a whole number from 1 to {MAX_COST}")
+def _whole_number(field: str, value: object, least: int, most: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise UsageError(field, value, f"a whole number from {least} to {most}")
     return value
 
 

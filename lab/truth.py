@@ -20,13 +20,19 @@ class Truth:
     complete: bool
     """Whether the route reaches the destination over links that are up."""
     hops: int | None
-    """Links on the route; None where it breaks off, as for the delays."""
+    """Links on the route, as the metric counts; None where it breaks off, as for the delays and what follows."""
     delay_ms: float | None
     """Sum of the mean one-way delays."""
     rtt_ms: float | None
     """The same, with the route back; None too if only that one breaks off."""
     loss_ratio: float
     """1 - prod(1 - p) over the links of the way forth; 1 where it breaks off."""
+    capacity_mbit_s: float | None
+    """The least `rate_mbit` on the way forth, counted as a link counts; None too where no link has a limit.
+
+    Points know the links at their own interfaces alone: what they tell is the least of those."""
+    mtu_octets: int | None
+    """The least on the way forth; None too for the way to oneself, which crosses no link."""
 
 
 def truth_of(topology: Topology, forth: Sequence[str], back: Sequence[str]) -> Truth:
@@ -47,6 +53,8 @@ def truth_of(topology: Topology, forth: Sequence[str], back: Sequence[str]) -> T
         delay_ms=delay_ms,
         rtt_ms=None if delay_ms is None or not returns else round(delay_ms + _delay_ms(topology, back), 6),
         loss_ratio=_loss_ratio(topology, forth) if complete else 1.0,
+        capacity_mbit_s=_capacity_mbit_s(topology, forth) if complete else None,
+        mtu_octets=_mtu_octets(topology, forth) if complete else None,
     )
 
 
@@ -70,3 +78,12 @@ def _delay_ms(topology: Topology, path: Sequence[str]) -> float:
 
 def _loss_ratio(topology: Topology, path: Sequence[str]) -> float:
     return round(1 - math.prod(1 - impairment.loss_ratio for impairment in _impairments(topology, path)), 12)
+
+
+def _capacity_mbit_s(topology: Topology, path: Sequence[str]) -> float | None:
+    rates = (impairment.rate_mbit for impairment in _impairments(topology, path))
+    return min((rate for rate in rates if rate is not None), default=None)
+
+
+def _mtu_octets(topology: Topology, path: Sequence[str]) -> int | None:
+    return min((link.mtu_octets for link in _links(topology, path)), default=None)

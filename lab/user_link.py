@@ -7,6 +7,7 @@ a Unix socket, one JSON document per message and one answer to each:
 
     {"do": "add", "link": ID, "a": ENDPOINT, "b": ENDPOINT, "a_to_b": IMPAIRMENT, "b_to_a": IMPAIRMENT}
     {"do": "set", "link": ID, "a_to_b": IMPAIRMENT, "b_to_a": IMPAIRMENT}
+    {"do": "set_mtu", "link": ID, "mtu_octets": NUMBER}
     {"do": "counters"}    {"do": "stop"}
 
 The answer is `{"error": TEXT}`, or an object without that key. Only the owner of the socket can connect.
@@ -34,6 +35,7 @@ from typing import Any
 
 from lab.impairment import Impairment
 from lab.link_direction import LinkDirection
+from lab.topology import MAX_MTU_OCTETS, MIN_MTU_OCTETS
 from lab.user_link_loop import Lane, LinkLoop
 from lab.user_link_tap import Endpoint, TapPort
 from schemas.errors import InpathError, LabError, UsageError
@@ -91,6 +93,10 @@ class UserLinks:
         """Change a link for frames sent from now on; one direction that is not up takes the carrier of both."""
         document = {"do": "set", "link": link_id, "a_to_b": a_to_b.to_json(), "b_to_a": b_to_a.to_json()}
         self._ask(document)
+
+    def set_mtu(self, link_id: str, mtu_octets: int) -> None:
+        """Change the MTU of both interfaces, which is 1500 at first, and carry frames of that length."""
+        self._ask({"do": "set_mtu", "link": link_id, "mtu_octets": mtu_octets})
 
     def counters(self) -> dict[str, dict[str, dict[str, int]]]:
         """By link and by direction ("a_to_b", "b_to_a"), the fields of `link_direction.Counters`."""
@@ -163,6 +169,18 @@ class Link:
         self.a_to_b.direction.set(replace(a_to_b, up=up))
         self.b_to_a.direction.set(replace(b_to_a, up=up))
 
+    def set_mtu(self, octets: int) -> None:
+        """Change the MTU of both interfaces.
+
+        Raises:
+            UsageError: it is beyond the bounds of a topology.
+            LabError: an interface is gone.
+        """
+        if not MIN_MTU_OCTETS <= octets <= MAX_MTU_OCTETS:
+            raise UsageError("mtu_octets", octets, f"a whole number from {MIN_MTU_OCTETS} to {MAX_MTU_OCTETS}")
+        for port in (self._a, self._b):
+            port.set_mtu(octets)
+
     def close(self) -> None:
         """Remove both interfaces."""
         self._a.close()
@@ -215,12 +233,14 @@ class LinkProcess:
             case {"do": "set", "link": str(link_id), "a_to_b": a_to_b, "b_to_a": b_to_a}:
                 self._link(link_id).set(Impairment.from_json(a_to_b), Impairment.from_json(b_to_a))
                 self._loop.review()
+            case {"do": "set_mtu", "link": str(link_id), "mtu_octets": int(octets)}:
+                self._link(link_id).set_mtu(octets)
             case {"do": "counters"}:
                 return {"counters": {name: self._counters(link) for name, link in self._links.items()}}
             case {"do": "stop"}:
                 self._loop.stop()
             case _:
-                raise UsageError("do", command, "add, set, counters or stop with their fields")
+                raise UsageError("do", command, "add, set, set_mtu, counters or stop with their fields")
         return {}
 
     def _add(self, link_id: str, a: Endpoint, b: Endpoint, a_to_b: Impairment, b_to_a: Impairment) -> None:

@@ -1,15 +1,14 @@
 """One end of a user-space link: a TAP in a namespace, with the kernel's own time for each frame that leaves it.
 
 A TAP alone does not say when a frame was sent; the reader would take the time at which it woke up, 10 to 60 us
-later and worse on a busy machine. So frames are read from a packet socket's ring (packet(7), `TPACKET_V2`), where
-the kernel stamps each one in the sender's context, and the TAP's own queue is only emptied.
+later and worse on a busy machine. So frames are read from a packet socket's ring, where the kernel stamps each one
+in the sender's context, and the TAP's own queue is only emptied.
 """
 
 from __future__ import annotations
 
 import ctypes
 import fcntl
-import mmap
 import os
 import socket
 import struct
@@ -18,6 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from lab.user_link_ring import FrameRing
 from schemas.errors import LabError, UsageError
 
 NAMESPACES = Path("/run/netns")
@@ -38,39 +38,8 @@ IFF_TUN_EXCL = 0x8000
 SIOCSIFHWADDR = 0x8924
 ARPHRD_ETHER = 1
 
-# linux/if_packet.h, linux/if_ether.h
-SOL_PACKET = 263
-PACKET_RX_RING = 5
-PACKET_STATISTICS = 6
-PACKET_VERSION = 10
-TPACKET_V2 = 1
-TP_STATUS_USER = 1
-ETH_P_ALL = 0x0003
-FRAME_HEADER = struct.Struct("=IIIHHII")
-"""`struct tpacket2_hdr`: status, length, captured length, offsets of Ethernet and IP, seconds, nanoseconds."""
-FRAME_STATUS = struct.Struct("=I")
-STATISTICS = struct.Struct("=II")
-"""`struct tpacket_stats`: frames seen, frames dropped since the ring was full; reading resets both."""
-
-SO_ATTACH_FILTER = 26
-OUTGOING_ONLY = struct.pack(
-    "=" + "HBBI" * 4,
-    *(0x20, 0, 0, 0xFFFFF004),  # load the packet type (SKF_AD_OFF + SKF_AD_PKTTYPE)
-    *(0x15, 0, 1, 4),  # is it PACKET_OUTGOING?
-    *(0x06, 0, 0, 0x40000),  # then take the whole of it,
-    *(0x06, 0, 0, 0),  # else nothing: what we write to the TAP passes here too
-)
-"""The socket filter, in the classic BPF of linux/filter.h."""
-
-RING_SLOT_BYTES = 2048
-RING_SLOTS = 128
-"""6 ms at 20,000 packets/s, for 256 KiB per end: 260 ends are 65 MiB."""
-
-SLOT_HEADER_BYTES = 66
-"""Where the kernel puts the Ethernet header in a slot."""
-
-MAX_FRAME_BYTES = RING_SLOT_BYTES - SLOT_HEADER_BYTES
-"""Longer frames do not fit and are dropped: an MTU of up to 1968 works."""
+FIRST_MTU_OCTETS = 1500
+"""What the kernel gives a new TAP."""
 
 TAP_BACKLOG = 32
 """So many frames may pile up in the TAP's own queue (500 to 1000 places) before it is emptied."""
@@ -107,7 +76,7 @@ class Endpoint:
 class TapPort:
     """The TAP of one endpoint, open until `close`, with which the interface vanishes.
 
-    Frames have no VLAN tags, and at most `MAX_FRAME_BYTES`.
+    Frames have no VLAN tags. The MTU is 1500 octets until `set_mtu`.
 
     Raises:
         LabError: no such namespace, the interface exists, or the kernel refuses.
@@ -115,15 +84,12 @@ class TapPort:
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
-        self._slot = 0
-        self._backlog = 0
         self._missed = 0
         try:
             with _inside(endpoint.namespace):
                 self._tap_fd = _open_tap(endpoint)
                 try:
-                    self._socket = _open_ring_socket(endpoint.interface)
-                    self._ring = mmap.mmap(self._socket.fileno(), RING_SLOTS * RING_SLOT_BYTES)
+                    self._ring = FrameRing(endpoint.interface, FIRST_MTU_OCTETS)
                 except OSError:
                     os.close(self._tap_fd)
                     raise
@@ -140,30 +106,14 @@ class TapPort:
         return self._tap_fd
 
     def read(self, offset_ns: int) -> Iterator[tuple[bytes, int]]:
-        """All frames that the namespace has sent, each with the time of sending in ns, less `offset_ns`.
-
-        The kernel stamps in CLOCK_REALTIME; the offset leads to the clock that the caller wants.
-        """
-        ring, slot = self._ring, self._slot
-        for _ in range(RING_SLOTS):
-            at = slot * RING_SLOT_BYTES
-            status, length, captured, mac, _, seconds, nanoseconds = FRAME_HEADER.unpack_from(ring, at)
-            if not status & TP_STATUS_USER:
-                break
-            frame = ring[at + mac : at + mac + captured]
-            FRAME_STATUS.pack_into(ring, at, 0)
-            slot = self._slot = (slot + 1) % RING_SLOTS
-            self._backlog += 1
-            if captured < length:
-                self._missed += 1
-                continue
-            yield frame, seconds * 1_000_000_000 + nanoseconds - offset_ns
+        """As `FrameRing.read`."""
+        return self._ring.read(offset_ns)
 
     def drain(self) -> None:
         """Empty the TAP's own queue when enough has piled up; its frames came by the ring already."""
-        if self._backlog < TAP_BACKLOG:
+        if self._ring.taken < TAP_BACKLOG:
             return
-        self._backlog = 0
+        self._ring.taken = 0
         with suppress(OSError):  # EAGAIN when it is empty; EIO or EBADFD when the interface is gone
             while True:
                 os.read(self._tap_fd, 1)
@@ -187,17 +137,36 @@ class TapPort:
         except OSError as error:
             raise LabError(f"cannot set the carrier of {self.endpoint.interface}: {error.strerror}") from error
 
+    def set_mtu(self, octets: int) -> None:
+        """Change the interface's MTU; the ring grows with it, and then loses what just waits in it.
+
+        Raises:
+            LabError: the interface is gone, or there is no memory; all stays as it was.
+        """
+        try:
+            if not self._ring.fits(octets):
+                self._enlarge_ring(octets)
+            self._ring.set_mtu(octets)
+        except OSError as error:
+            raise LabError(f"cannot set the MTU of {self.endpoint.interface}: {error.strerror}") from error
+
     def take_missed(self) -> int:
-        """Frames that were too long, or found the ring full, since the last call."""
-        _, dropped = STATISTICS.unpack(self._socket.getsockopt(SOL_PACKET, PACKET_STATISTICS, STATISTICS.size))
-        missed, self._missed = self._missed + int(dropped), 0
+        """Frames that were too long, found the ring full, or were lost with it, since the last call."""
+        missed, self._missed = self._missed + self._ring.take_missed(), 0
         return missed
 
     def close(self) -> None:
         """Remove the interface."""
         self._ring.close()
-        self._socket.close()
         os.close(self._tap_fd)
+
+    def _enlarge_ring(self, mtu_octets: int) -> None:
+        with _inside(self.endpoint.namespace):
+            larger = FrameRing(self.endpoint.interface, mtu_octets)
+        old, self._ring = self._ring, larger
+        self._missed += sum(1 for _ in old.read(0)) + old.take_missed()
+        larger.taken = old.taken  # the TAP's own queue still holds them
+        old.close()
 
 
 def _check_name(field: str, name: object, max_bytes: int) -> None:
@@ -261,27 +230,3 @@ def _set_mac(interface: str, mac: bytes) -> None:
     request = struct.pack("=16sH6s16x", interface.encode(), ARPHRD_ETHER, mac)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as door:
         fcntl.ioctl(door.fileno(), SIOCSIFHWADDR, request)
-
-
-def _open_ring_socket(interface: str) -> socket.socket:
-    # Protocol 0 keeps the socket silent until it is bound, so that it never sees another interface.
-    ring_socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
-    try:
-        _attach_filter(ring_socket, OUTGOING_ONLY)
-        ring_socket.setsockopt(SOL_PACKET, PACKET_VERSION, TPACKET_V2)
-        page = mmap.PAGESIZE
-        block_bytes = max(page, RING_SLOT_BYTES)
-        blocks = RING_SLOTS * RING_SLOT_BYTES // block_bytes
-        request = struct.pack("=IIII", block_bytes, blocks, RING_SLOT_BYTES, RING_SLOTS)
-        ring_socket.setsockopt(SOL_PACKET, PACKET_RX_RING, request)
-        ring_socket.bind((interface, ETH_P_ALL))
-    except OSError:
-        ring_socket.close()
-        raise
-    return ring_socket
-
-
-def _attach_filter(door: socket.socket, program: bytes) -> None:
-    code = ctypes.create_string_buffer(program, len(program))
-    filter_program = struct.pack("@HP", len(program) // 8, ctypes.addressof(code))
-    door.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, filter_program)

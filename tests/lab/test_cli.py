@@ -75,8 +75,10 @@ def test_the_list_tells_all_of_a_lab(pair: str) -> None:
     assert left["namespace"] == f"inpath-{pair}-left"
     assert left["interfaces"] == [{"name": "to-right", "address": "10.0.0.1/30", "mac": "02:00:00:00:00:01"}]
     assert listed["links"][0]["a_to_b"]["loss_ratio"] == 0.5
+    assert listed["links"][0]["mtu_octets"] == 1500
     table = invoke("list").stdout
     assert "left" in table and "10.255.0.1" in table and listed["link_kind"] in table
+    assert "1500" in table
 
 
 @pytest.mark.netns
@@ -84,7 +86,9 @@ def test_truth_needs_no_name_where_one_lab_is_up(pair: str) -> None:
     truth = asked("truth", "left", "far")
     assert truth["path"] == ["left", "right", "far"]
     assert (truth["delay_ms"], truth["rtt_ms"], truth["loss_ratio"], truth["hops"]) == (3, 6, 0.5, 2)
-    assert "left right far" in invoke("truth", "left", "far").stdout
+    assert (truth["capacity_mbit_s"], truth["mtu_octets"]) == (None, 1500)
+    table = invoke("truth", "left", "far").stdout
+    assert "left right far" in table and "no limit" in table and "1500 octets" in table
 
 
 @pytest.mark.netns
@@ -100,6 +104,9 @@ def test_a_link_keeps_what_is_not_mentioned(pair: str) -> None:
     assert state["b_to_a"]["delay_ms"] == 2
     state = asked("link", "right", "left", "--delay-ms", "2", "--rate-mbit", "none")
     assert (state["a_to_b"]["delay_ms"], state["a_to_b"]["rate_mbit"]) == (2, None)
+    assert asked("link", "left", "right", "--mtu", "1400")["mtu_octets"] == 1400
+    assert asked("truth", "left", "far")["mtu_octets"] == 1400
+    assert "1400" in invoke("link", "left", "right").stdout
     assert asked("link", "left", "right", "--down")["b_to_a"]["up"] is False
     assert asked("truth", "left", "far")["loss_ratio"] == 1
     assert asked("link", "left", "right", "--up")["b_to_a"]["up"] is True
@@ -125,6 +132,10 @@ def test_exec_passes_streams_environment_and_exit_code_through(pair: str) -> Non
         (("link", "left", "right", "--loss-ratio", "2"), "loss_ratio: got 2.0"),
         (("link", "left", "right", "--rate-mbit", "fast"), "--rate-mbit: got 'fast'"),
         (("link", "left", "right", "--down", "--one-way"), "--one-way: got '--up or --down'"),
+        (("link", "left", "right", "--mtu", "1400", "--one-way"), "--one-way: got '--mtu', expected both ways"),
+        (("link", "left", "right", "--mtu", "575"), "mtu: got 575, expected a whole number from 576 to 9000"),
+        (("link", "left", "right", "--down", "--up"), "--up: got '--down too', expected one of the two"),
+        (("list", "no-lab"), "lab: got 'no-lab', expected a lab that is up"),
         (("exec", "lft", "--", "true"), "NODE: got 'lft', expected a node; did you mean left?"),
         (("exec", "left", "no-such-program"), "COMMAND: got 'no-such-program'"),
         (("exec", "left", "--"), "COMMAND: got ''"),
@@ -158,7 +169,14 @@ def test_down_clears_one_lab_and_all_clears_every(
     first, second, third = lab_name(), lab_name(), lab_name()
     for name in (first, second, third):
         assert invoke("up", str(file), "--name", name).exit_code == 0
-    assert "one of" in str(refused("down"))
+    names = ", ".join(sorted((first, second, third)))
+    for command in (("down",), ("truth", "a", "a"), ("link", "a", "b"), ("point", "a", "start")):
+        error = refused(*command)
+        assert str(error) == f"--name: got 'nothing', expected one of the labs that are up: {names}"
+        assert error.exit_code == 2
+    for narrowed in (("list", second), ("list", "--name", second)):
+        assert [listed["name"] for listed in asked(*narrowed)] == [second]
+    assert {listed["name"] for listed in asked("list")} == {first, second, third}
     assert invoke("down", first).stdout == f"lab {first} is down\n"
     assert invoke("down", "--all").exit_code == 0
     assert asked("list") == []

@@ -49,9 +49,9 @@ def test_a_netem_link_that_is_down_loses_everything() -> None:
 
 
 def test_a_veth_pair_is_made_with_both_ends_in_their_namespaces() -> None:
-    link = PlannedLink(link_id="a--b", **ENDS, a_to_b=Impairment(), b_to_a=Impairment())
+    link = PlannedLink(link_id="a--b", **ENDS, a_to_b=Impairment(), b_to_a=Impairment(), mtu_octets=1400)
     assert veth_command(link) == (
-        "link add to-b netns ns1 address 02:00:00:00:00:01 type veth peer name to-a netns ns2"
+        "link add to-b netns ns1 address 02:00:00:00:00:01 mtu 1400 type veth peer name to-a netns ns2 mtu 1400"
     )
 
 
@@ -86,8 +86,11 @@ def test_a_veth_finishes_its_checksums_when_told(namespaces: Namespaces) -> None
         b=Endpoint(right.name, "to-left"),
         a_to_b=Impairment(),
         b_to_a=Impairment(),
+        mtu_octets=9000,
     )
     lab_namespaces.run_batch("ip", [veth_command(link)])
+    for namespace, interface in ((left, "to-right"), (right, "to-left")):
+        assert json.loads(namespace.run("ip", "-j", "link", "show", interface))[0]["mtu"] == 9000
     lab_namespaces.inside(left.name, lambda: finish_checksums("to-right"))
     assert json.loads(left.run("ip", "-j", "link", "show", "to-right"))[0]["ifname"] == "to-right"
     with pytest.raises(HostError, match="cannot turn off checksum offload of nothing"):

@@ -155,10 +155,29 @@ def test_a_link_that_is_down_breaks_a_static_route_until_it_is_up_again(small_la
     assert ping_rtt_ms(small_lab, "h", "r2") == pytest.approx(40, abs=4)
 
 
+def test_a_changed_mtu_holds_for_both_ends_and_what_is_longer_is_refused(small_lab: Lab) -> None:
+    link = small_lab.set_link("r2", "r1", {}, mtu_octets=1200)
+    try:
+        assert (link.mtu_octets, small_lab.truth("h", "r2").mtu_octets) == (1200, 1200)
+        mtus = [mtu_of(small_lab, node, f"to-{other}") for node, other in (("r1", "r2"), ("r2", "r1"))]
+        assert mtus == [1200, 1200]
+        ping = ("ping", "-c", "1", "-W", "2", "-M", "do", small_lab.addressing.identities["r2"], "-s")
+        assert run_on(small_lab, "h", *ping, "1172").returncode == 0
+        assert "mtu = 1200" in run_on(small_lab, "h", *ping, "1173").stdout
+    finally:
+        small_lab.set_link("r1", "r2", {}, mtu_octets=1500)
+
+
+def mtu_of(lab: Lab, node: str, interface: str) -> int:
+    return int(json.loads(run_on(lab, node, "ip", "-j", "link", "show", interface).stdout)[0]["mtu"])
+
+
 def test_a_wrong_change_leaves_the_link_as_it_was(small_lab: Lab) -> None:
     before = small_lab.topology
     with pytest.raises(UsageError, match="loss_ratio"):
         small_lab.set_link("r1", "r2", {"loss_ratio": 1.5})
+    with pytest.raises(UsageError, match="mtu: got 9001"):
+        small_lab.set_link("r1", "r2", {}, mtu_octets=9001)
     assert find_lab(small_lab.name).topology == before
 
 

@@ -2,11 +2,12 @@ import tomllib
 from pathlib import Path
 
 from lab.addressing import Addressing, addressing_of
-from lab.points import point_pid, served_prefixes, write_configurations
+from lab.points import interface_capacities, point_pid, served_prefixes, write_configurations
 from lab.routes import exact_weights, routes_of
 from lab.state import LabDirectory
 from lab.topology import Node, Topology, topology_from_json
 from mp.config import load_configuration
+from prober.interfaces.load import ConfiguredCapacity
 
 TOPOLOGY = topology_from_json(
     {
@@ -17,15 +18,19 @@ TOPOLOGY = topology_from_json(
             "r": {},
             "p2": {"point": True},
         },
-        "links": [{"a": "h1", "b": "p1"}, {"a": "p1", "b": "r"}, {"a": "r", "b": "p2"}],
+        "links": [
+            {"a": "h1", "b": "p1"},
+            {"a": "p1", "b": "r"},
+            {"a": "r", "b": "p2", "rate_mbit": 2.5, "b_to_a": {"rate_mbit": 1}},
+        ],
     }
 )
 
 
-def written(path: Path, database: str | None = None) -> LabDirectory:
+def written(path: Path, database: str | None = None, *, discover: bool = False) -> LabDirectory:
     directory = LabDirectory(path)
     routes = routes_of(TOPOLOGY, exact_weights(TOPOLOGY))
-    write_configurations(directory, TOPOLOGY, addressing_of(TOPOLOGY), routes, database)
+    write_configurations(directory, TOPOLOGY, addressing_of(TOPOLOGY), routes, database, discover=discover)
     return directory
 
 
@@ -53,6 +58,28 @@ def test_a_point_gets_all_that_its_daemon_reads(tmp_path: Path) -> None:
 def test_a_node_without_a_point_gets_the_names_alone(tmp_path: Path) -> None:
     configuration = tomllib.loads(written(tmp_path).configuration("r").read_text())
     assert list(configuration) == ["names"]
+
+
+def test_a_point_is_told_the_rates_of_its_own_links_by_direction(tmp_path: Path) -> None:
+    configuration = load_configuration(written(tmp_path).configuration("p2"))
+    assert configuration.capacities == {"to-r": ConfiguredCapacity(ingress_mbit_s=2.5, egress_mbit_s=1)}
+
+
+def test_a_rate_of_one_direction_is_told_alone() -> None:
+    link = {"a": "a", "b": "b", "a_to_b": {"rate_mbit": 10}}
+    topology = topology_from_json({"name": "n", "nodes": {"a": {}, "b": {}}, "links": [link]})
+    addressing = addressing_of(topology)
+    assert interface_capacities(topology, addressing, "a") == {"to-b": {"egress_capacity_mbit_s": 10}}
+    assert interface_capacities(topology, addressing, "b") == {"to-a": {"ingress_capacity_mbit_s": 10}}
+
+
+def test_points_that_find_each_other_know_all_addresses_and_no_neighbor(tmp_path: Path) -> None:
+    file = written(tmp_path, discover=True).configuration("p1")
+    assert "probe" not in tomllib.loads(file.read_text())
+    configuration = load_configuration(file)
+    assert configuration.discovery.destinations == ("10.255.0.4",)
+    assert configuration.discovery.interval_s == 5
+    assert configuration.probe.neighbors == ()
 
 
 def test_one_store_for_all_is_written_as_given(tmp_path: Path) -> None:

@@ -49,7 +49,14 @@ def topologies(draw: st.DrawFn) -> Topology:
             for name in node_names
         ),
         links=tuple(
-            Link(a=a, b=b, a_to_b=draw(impairments), b_to_a=draw(impairments), cost=draw(st.integers(1, 1000)))
+            Link(
+                a=a,
+                b=b,
+                a_to_b=draw(impairments),
+                b_to_a=draw(impairments),
+                cost=draw(st.integers(1, 1000)),
+                mtu_octets=draw(st.integers(576, 9000)),
+            )
             for a, b in chosen
         ),
     )
@@ -85,6 +92,13 @@ def test_a_direction_takes_over_what_the_link_says_and_adds_its_own() -> None:
     assert link.impairment_from("b") == Impairment(delay_ms=6, loss_ratio=0.5)
 
 
+def test_a_link_of_an_older_state_has_the_usual_mtu() -> None:
+    link = {"a": "a", "b": "b"}
+    topology = topology_from_json({"name": "n", "nodes": {"a": {}, "b": {}}, "links": [link]})
+    assert topology.links[0].mtu_octets == 1500
+    assert topology_to_json(topology)["links"][0]["mtu"] == 1500
+
+
 HEAD = 'name = "n"\n[nodes.left]\n[nodes.right]\n'
 LINK = '[[links]]\na = "left"\nb = "right"\n'
 
@@ -106,6 +120,10 @@ LINK = '[[links]]\na = "left"\nb = "right"\n'
         (HEAD + '[[links]]\na = "left"\nb = "left"', "[[links]] 1: b: got 'left', expected another node"),
         (HEAD + LINK + LINK, "[[links]] 2: got 'left right', expected one link for a pair"),
         (HEAD + LINK + "cost = 0", "[[links]] 1: cost: got 0"),
+        (HEAD + LINK + "mtu = 575", "[[links]] 1: mtu: got 575, expected a whole number from 576 to 9000"),
+        (HEAD + LINK + "mtu = 9001", "[[links]] 1: mtu: got 9001"),
+        (HEAD + LINK + "mtu = 1500.0", "[[links]] 1: mtu: got 1500.0"),
+        (HEAD + LINK + "a_to_b = { mtu = 1400 }", "[[links]] 1: a_to_b: mtu: got 'mtu', expected a known key"),
         (
             HEAD + LINK + "delay = 5",
             "[[links]] 1: delay: got 'delay', expected a known key; did you mean",
