@@ -23,7 +23,7 @@ from mp.measurements import Measurements
 from mp.packet_link import PacketLink
 from mp.plugins import plugins_of
 from mp.reporter import Reporter
-from mp.segments import Segments
+from mp.segments import USUAL_PATH_BYTES, Known, Segments
 from mp.settings import Configuration, PointSettings
 from mp.status import status_document
 from mp.verification import Verification
@@ -38,7 +38,7 @@ from requestor.verify_query import VerifyQuery
 from schemas.closure import ClosureCheck
 from schemas.errors import ConfigurationError, HostError, InpathError, UsageError
 from schemas.message import Message
-from schemas.metrics import registry_with
+from schemas.metrics import headline, registry_with
 from schemas.payload import message_from_payload
 from schemas.result import PathResult
 from schemas.xml_codec import message_to_xml
@@ -47,6 +47,10 @@ logger = logging.getLogger(__name__)
 
 HOUSEKEEPING_S = 1.0
 """How often the packet process hears of the segments: the most that a record's age grows unseen."""
+
+LEAST_MTU_BYTES = 576
+"""What every host must take (RFC 1122 section 3.3.2): a neighbor behind a narrower path is no reason to cut all
+messages into crumbs."""
 
 DATABASE_DELAY_MS = 30_000
 """Without a result to store, the database is looked for this late: that costs as much again as the rest of the
@@ -69,6 +73,7 @@ class Daemon:
         self.point = point
         self.started_ms = clock.monotonic_ms()
         self.host = _own_host(point)
+        self._room = self.host.room
         plugins = plugins_of(configuration)
         self.registry = registry_with(plugin.metric for plugin in plugins)
         key_file = configuration.probe.key_file
@@ -150,7 +155,7 @@ class Daemon:
             rate_per_s=measurement.rate_per_s,
             burst=measurement.burst,
             rules=measurement.rules,
-            room=self.host.room,
+            room=self._room,
             log_level=self.configuration.log.level,
             log_format=self.configuration.log.format,
         )
@@ -242,9 +247,10 @@ class Daemon:
     async def _keep_house(self) -> None:
         while True:
             try:
-                self._look_at_host()
                 self.segments.look()
-                self._tell_segments()
+                known = self.segments.known()
+                self._look_at_host(known)
+                self._tell_segments(known)
                 self.greeter.greet(clock.monotonic_ms(), created_at_ms=clock.now_ms())
                 if self.archive.waiting or clock.monotonic_ms() - self.started_ms >= DATABASE_DELAY_MS:
                     self.archive.drain_soon()
@@ -252,19 +258,21 @@ class Daemon:
                 logger.error("%s", error)
             await asyncio.sleep(HOUSEKEEPING_S)
 
-    def _look_at_host(self) -> None:
+    def _look_at_host(self, segments: Known) -> None:
         host = read_host_state()
         if host != self.host:
             logger.info("host changed: addresses %s, smallest MTU %d", host.addresses, host.smallest_mtu_bytes)
-            if self.link.send(HostChanged(own_addresses=host.addresses, room=host.room)):
-                self.host = host
+        room = _room(host, segments)
+        if (host, room) == (self.host, self._room):
+            return
+        if self.link.send(HostChanged(own_addresses=host.addresses, room=room)):
+            self.host, self._room = host, room
 
-    def _tell_segments(self) -> None:
-        measured = self.segments.known()
-        gone = {peer for peer in self._told - measured.keys() if self.link.send(SegmentGone(upstream=peer))}
+    def _tell_segments(self, segments: Known) -> None:
+        gone = {peer for peer in self._told - segments.keys() if self.link.send(SegmentGone(upstream=peer))}
         known = {
             peer
-            for peer, (newest_sample_at_ms, metrics) in measured.items()
+            for peer, (newest_sample_at_ms, metrics) in segments.items()
             if self.link.send(
                 SegmentKnown(upstream=peer, newest_sample_at_ms=newest_sample_at_ms, metrics=metrics)
             )
@@ -279,6 +287,18 @@ def _own_host(point: PointSettings) -> HostState:
             "point.address", point.address, f"one of this host's: {', '.join(host.addresses)}"
         )
     return host
+
+
+def _room(host: HostState, segments: Known) -> int:
+    """The UDP payload, in octets, that fits the interfaces and the paths to all neighbors.
+
+    Where a request goes on to is not known before it goes, so it must fit the narrowest of them.
+    """
+    given = (metrics.get("mtu") for _, metrics in segments.values())
+    paths = (USUAL_PATH_BYTES if mtu is None else int(headline(mtu)) for mtu in given)
+    narrowest = min(paths, default=host.smallest_mtu_bytes)
+    mtu_bytes = min(host.smallest_mtu_bytes, max(LEAST_MTU_BYTES, narrowest))
+    return replace(host, smallest_mtu_bytes=mtu_bytes).room
 
 
 async def _first(stop: asyncio.Event, tasks: Sequence[asyncio.Task[None]]) -> None:

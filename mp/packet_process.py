@@ -51,8 +51,8 @@ HEARTBEAT_MS = 1000
 LONGEST_TURN_MS = 200
 """The queue is drained without a pause. When that takes longer, the rest passes undecoded until the process has
 looked at the service again: it must not seem hung, however expensive the packets are."""
-RETELL_MS = 10_000
-"""How often the service hears that a measured segment is still of use."""
+RETELL_MS = 500
+"""How often the service hears that a measured segment is still of use: twice in the shortest `sleep_after_s`."""
 
 
 class PacketProcess:
@@ -76,8 +76,9 @@ class PacketProcess:
             serves=tuple(IPv4Network(prefix) for prefix in setup.serves),
         )
         self._pipeline = Pipeline(identity, self._segments, self._upstream_asked)
-        self._told_at_ms: dict[str, int] = {}
-        """When the service last heard that a measured segment is still asked for."""
+        self._told_at_ms: dict[tuple[str, bool], int] = {}
+        """When the service last heard that a measured segment is still asked for, or greeted: by upstream, and
+        whether a hello said so, since one keeps no segment awake."""
         self.service_gone = False
 
     def handle(self, packet: InterceptedPacket) -> None:
@@ -148,7 +149,8 @@ class PacketProcess:
                 self._segments.put(PreparedSegment.of(event.upstream, event.newest_sample_at_ms, event.metrics))
             case SegmentGone():
                 self._segments.remove(event.upstream)
-                self._told_at_ms.pop(event.upstream, None)
+                for hello in (False, True):
+                    self._told_at_ms.pop((event.upstream, hello), None)
             case HostChanged():
                 self._room = event.room
                 self._pipeline.identity = PointIdentity(
@@ -169,9 +171,10 @@ class PacketProcess:
         if asked.missing:
             self._counters["missing"] += 1
         else:
-            if now_ms - self._told_at_ms.get(asked.upstream, 0) < RETELL_MS:
+            about = (asked.upstream, asked.hello)
+            if now_ms - self._told_at_ms.get(about, 0) < RETELL_MS:
                 return
-            self._told_at_ms[asked.upstream] = now_ms  # of a measured segment: no more than there are neighbors
+            self._told_at_ms[about] = now_ms  # of measured segments: no more than there are neighbors
         self._tell(UpstreamSeen(upstream=asked.upstream, metrics=asked.metrics, hello=asked.hello))
 
     def _tell(self, event: Event) -> None:

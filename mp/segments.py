@@ -33,6 +33,12 @@ logger = logging.getLogger(__name__)
 
 BANDWIDTH = "available-bandwidth"
 
+USUAL_PATH_BYTES = 1280
+"""What nearly every path lets through, tunnels too, since IPv6 asks for it of every link (RFC 8200 section 5)."""
+
+Known = Mapping[str, tuple[int, Mapping[str, Statistics]]]
+"""By upstream: time of the newest sample (ms, own clock), and all metrics that can be told."""
+
 
 class Segments:
     """The prober and all that measures beside it.
@@ -105,7 +111,7 @@ class Segments:
             policy.port,
             settings=replace(
                 policy.settings,
-                max_packet_bytes=min(policy.settings.max_packet_bytes, host.smallest_mtu_bytes),
+                max_packet_bytes=min(host.smallest_mtu_bytes, USUAL_PATH_BYTES),
             ),
             is_neighbor=self.prober.is_neighbor,
             now_ns=clock.now_ns,
@@ -158,7 +164,7 @@ class Segments:
     def look(self) -> None:
         """What is due about once a second: clock, interfaces, the next estimate."""
         self.prober.clock = self.clock_state()
-        measured = {segment.peer: segment for segment in self.prober.measured(clock.now_ns())}
+        measured = {segment.peer: segment for segment in self.prober.measured(clock.now_ns(), asked_for=True)}
         self._monitor.follow(measured)
         self._mtu.follow(measured)
         for peer, segment in measured.items():
@@ -166,8 +172,8 @@ class Segments:
         self._schedule.set_upstreams(frozenset(measured))
         self._estimate_next()
 
-    def known(self) -> Mapping[str, tuple[int, Mapping[str, Statistics]]]:
-        """By upstream: time of the newest sample (ms, own clock), and all metrics that can be told."""
+    def known(self) -> Known:
+        """The segments that are measured."""
         now_ns = clock.now_ns()
         known = {}
         for segment in self.prober.measured(now_ns):
@@ -189,7 +195,7 @@ class Segments:
         }
 
     def _peers(self) -> list[str]:
-        return [segment.peer for segment in self.prober.measured(clock.now_ns())]
+        return [segment.peer for segment in self.prober.measured(clock.now_ns(), asked_for=True)]
 
     def _give(self, peer: str, metric: str, statistics: ScalarStatistics) -> None:
         segment = self.prober.segment(peer)

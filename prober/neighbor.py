@@ -10,8 +10,11 @@ from prober.timestamp import NS_PER_S
 
 PROBED_NS = 3 * NS_PER_S
 """A peer heard within this time probes us; also how long the higher of two configured peers waits for that."""
-REFLECTED_SILENCE_NS = 5 * NS_PER_S
-"""A peer that probed us and is silent for so long has stopped."""
+LEAST_SILENCE_NS = NS_PER_S
+SILENT_GAPS = 20
+"""A peer that probed us has stopped when it is silent for as many expected gaps between probes, and no less than
+the time above. Of Poisson gaps one in 500 million is longer; and whoever asks meanwhile finds samples that are
+young enough (`processor.segment_table.FRESH_MS`)."""
 UNANSWERED_NS = 20 * NS_PER_S
 """A learned peer that has not answered a single probe for so long is forgotten: it may be no point at all."""
 FORGOTTEN_NS = 900 * NS_PER_S
@@ -37,6 +40,11 @@ class Neighbor:
     session: SenderSession | None = None
     started_at_ns: int = 0
     """When our session began."""
+
+    @property
+    def is_asked_for(self) -> bool:
+        """An operator, a request or a hello named it; an address that was merely heard may be forged."""
+        return self.configured or self.wanted_at_ns is not None
 
     def is_awake(self, now_ns: int, sleep_after_ns: int) -> bool:
         """Whether the segment is to be measured: an operator or a request of late asks for it."""

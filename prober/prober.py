@@ -18,7 +18,7 @@ from collections import Counter
 from ipaddress import AddressValueError, IPv4Address, IPv4Network
 
 from prober.clock_state import ClockState
-from prober.neighbor import PROBED_NS, REFLECTED_SILENCE_NS, Neighbor
+from prober.neighbor import LEAST_SILENCE_NS, PROBED_NS, SILENT_GAPS, Neighbor
 from prober.segment import Event, Role, Segment, SegmentSnapshot, announced_error
 from prober.stamp.authentication import StampKey
 from prober.stamp.fault import ProbeFault
@@ -75,6 +75,7 @@ class Prober:
         self._own = _number("address", address)
         self._random = random_source
         self._rate_per_s = rate_per_s
+        self._silence_ns = max(LEAST_SILENCE_NS, round(SILENT_GAPS * NS_PER_S / rate_per_s))
         self._loss_threshold_ms = loss_threshold_ms
         self._sleep_after_ns = round(sleep_after_s * NS_PER_S)
         self._neighbors: dict[str, Neighbor] = {}
@@ -84,7 +85,12 @@ class Prober:
         self._format = ProbeFormat(key=key)
         self._strangers = ReplyBudget()
         self._reflector = Reflector(
-            self._reflecting, key=key, stateless=stateless, admits=self._admits, faults=self.faults
+            self._reflecting,
+            key=key,
+            stateless=stateless,
+            admits=self._admits,
+            faults=self.faults,
+            asked_for=self._is_asked_for,
         )
         self._due: list[tuple[int, str]] = []
         """Heap of send times; an entry that is no longer its session's next time is void."""
@@ -234,9 +240,16 @@ class Prober:
             for neighbor in self._neighbors.values()
         )
 
-    def measured(self, now_ns: int) -> tuple[Segment, ...]:
-        """The segments whose delay can be told, for their statistics alone."""
-        segments = (neighbor.segment for neighbor in self._neighbors.values())
+    def measured(self, now_ns: int, *, asked_for: bool = False) -> tuple[Segment, ...]:
+        """The segments whose delay can be told, for their statistics alone.
+
+        Args:
+            now_ns: own wall clock.
+            asked_for: leave out those that were merely heard. Whoever sends more packets because of a segment
+                must: probes with a forged source would have them sent to anybody.
+        """
+        neighbors = self._neighbors.values()
+        segments = (one.segment for one in neighbors if one.is_asked_for or not asked_for)
         return tuple(segment for segment in segments if segment.state(now_ns) is SegmentState.MEASURED)
 
     def segment(self, peer: str) -> Segment | None:
@@ -254,11 +267,11 @@ class Prober:
 
         An address that was merely heard may be forged, though it has a segment.
         """
-        if self._key:
-            return True
+        return bool(self._key) or self._is_asked_for(address) or self._strangers.allows(address, now_ns)
+
+    def _is_asked_for(self, address: str) -> bool:
         neighbor = self._neighbors.get(address)
-        asked_for = neighbor is not None and (neighbor.configured or neighbor.wanted_at_ns is not None)
-        return asked_for or self._strangers.allows(address, now_ns)
+        return neighbor is not None and neighbor.is_asked_for
 
     def _learn(self, peer: str, *, wanted: bool) -> Neighbor | None:
         number = _number("peer", peer)
@@ -284,12 +297,12 @@ class Prober:
 
     def _heard(self, address: str, now_ns: int) -> None:
         neighbor = self._neighbors.get(address)
+        if neighbor is None and address != self.address and _is_unicast(address):
+            neighbor = self._learn(address, wanted=False)
         if neighbor is None:
-            neighbor = self._learn(address, wanted=False) if address != self.address else None
-        if neighbor is None:
-            return
+            return  # the table is full, or the address is forged: the kernel lets 240.0.0.0/4 in
         neighbor.heard_at_ns = now_ns
-        neighbor.start_at_ns = now_ns + REFLECTED_SILENCE_NS
+        neighbor.start_at_ns = now_ns + self._silence_ns
         if neighbor.session and neighbor.is_lower:
             self._stop(neighbor)
         if neighbor.session is None:

@@ -1,6 +1,8 @@
 """Drives a `Prober` on an asyncio loop: two UDP sockets and one timer.
 
-One datagram is taken per wake-up, so that a flood leaves the loop to others in between.
+Probes are answered one per wake-up, at once. Replies wait in their socket until some can be taken together, since
+their times are the kernel's: to wake the process costs as much as to take a reply in, and code that runs again and
+again is three times as fast as code that runs once. Either way a flood leaves the loop to others in between.
 """
 
 from __future__ import annotations
@@ -16,15 +18,20 @@ from prober.prober import Prober
 from prober.segment import SegmentSnapshot
 from prober.stamp.packet import STAMP_PORT
 from prober.stamp.session import Probe
-from prober.stamp.stamped_socket import StampedSocket
+from prober.stamp.stamped_socket import Datagram, StampedSocket, Trouble
 from prober.stamp.udp_reflector import WARM_UP_S, UdpReflector
-from prober.timestamp import NS_PER_S
+from prober.timestamp import NS_PER_MS, NS_PER_S
 from schemas.errors import ProbeError
 
 logger = logging.getLogger(__name__)
 
 LONGEST_SLEEP_S = 1.0
 """Planned times are wall-clock times; a step of that clock must not put the prober to sleep."""
+READ_EVERY_NS = 50 * NS_PER_MS
+"""How long a reply may wait: at the highest rate, a session's replies of that time can all be told to its peer."""
+MAX_UNREAD = 64
+"""So many probes may be sent before their replies are read: a quarter of what the socket's buffer holds."""
+MAX_BATCH = 128
 
 
 class UdpProber:
@@ -53,6 +60,12 @@ class UdpProber:
         self._reflecting: UdpReflector | None = None
         self._sending: StampedSocket[Probe] | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._read_at_ns = 0
+        """When replies were last read, on the clock that never steps."""
+        self._unread = 0
+        """Probes sent since."""
+        self._reads_at_once = False
+        """The kernel takes no receive times, so the process must."""
 
     def open(self) -> None:
         """Take the sockets, in the network namespace of the calling thread.
@@ -83,7 +96,6 @@ class UdpProber:
             return  # closed meanwhile
         sending.discard()
         reflecting.start()
-        asyncio.get_running_loop().add_reader(sending, self._take_reply, sending)
         self._wake()
 
     async def close(self) -> None:
@@ -127,9 +139,14 @@ class UdpProber:
         sending = self._sending
         if sending is None:
             return
-        self._look_for_step()
+        monotonic_ns = self._monotonic_ns()
+        if self._unread >= MAX_UNREAD or monotonic_ns - self._read_at_ns >= READ_EVERY_NS:
+            self._read_at_ns, self._unread = monotonic_ns, 0
+            self._look_for_step()  # before the replies: those that it crosses must be known as such
+            self._take_replies(sending)
         for probe in self.prober.due(self._now_ns()):
             sending.send(probe.data, probe.peer, self._port, probe, tos=probe.tos)
+            self._unread += 1
         self._note_departures(sending)
         self._arm()
 
@@ -147,18 +164,25 @@ class UdpProber:
             self._timer.cancel()
         wakeup_ns = self.prober.next_wakeup_ns()
         sleep_s = LONGEST_SLEEP_S if wakeup_ns is None else (wakeup_ns - self._now_ns()) / NS_PER_S
-        self._timer = asyncio.get_running_loop().call_later(min(max(0.0, sleep_s), LONGEST_SLEEP_S), self._wake)
+        longest_s = READ_EVERY_NS / NS_PER_S if self._unread else LONGEST_SLEEP_S
+        self._timer = asyncio.get_running_loop().call_later(min(max(0.0, sleep_s), longest_s), self._wake)
 
     def _note_departures(self, sending: StampedSocket[Probe], *, to_the_end: bool = False) -> None:
         for probe, at_ns in sending.stamps(to_the_end=to_the_end):
             self.prober.probe_transmitted(probe.peer, probe.sequence, at_ns)
 
-    def _take_reply(self, sending: StampedSocket[Probe]) -> None:
-        datagram = sending.receive()
-        if datagram is None:
-            self._note_departures(sending, to_the_end=True)
-            return
-        self._note_departures(sending)
+    def _take_replies(self, sending: StampedSocket[Probe]) -> None:
+        for _ in range(MAX_BATCH):
+            datagram = sending.receive()
+            if datagram is None:
+                self._note_departures(sending, to_the_end=True)
+                break
+            self._take_reply(datagram)
+        if sending.troubles[Trouble.RECEIVE_STAMP_MISSING] and not self._reads_at_once:
+            self._reads_at_once = True
+            asyncio.get_running_loop().add_reader(sending, self._take_replies, sending)
+
+    def _take_reply(self, datagram: Datagram) -> None:
         with contextlib.suppress(ProbeError):  # the prober has counted it
             self.prober.reply_received(
                 datagram.data,

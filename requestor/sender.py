@@ -26,6 +26,7 @@ _SO_EE_ORIGIN_ICMP = 2
 _EXTENDED_ERROR = struct.Struct("@IBBBBII")  # errno, origin, type, code, padding, info, data
 _ICMP_UNREACHABLE = 3
 _ICMP_PORT_UNREACHABLE = 3
+_ICMP_FRAGMENTATION_NEEDED = 4
 
 Unreachable = Callable[[str, str], None]
 """Called with the destination and what its ICMP error says, in words."""
@@ -72,8 +73,9 @@ class RequestSender:
             try:
                 self._socket.sendto(payload, (destination, self._port))
             except OSError as error:
-                # An ICMP error about an earlier datagram may be reported here (ip(7), IP_RECVERR): once more.
-                if attempt == 0 and error.errno in (errno.ECONNREFUSED, errno.EHOSTUNREACH):
+                # An ICMP error about an earlier datagram may be reported here (ip(7), IP_RECVERR): once more. That
+                # datagram may have grown on its way, and met a link that it did not fit.
+                if attempt == 0 and error.errno in (errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.EMSGSIZE):
                     self._drain()
                     continue
                 raise HostError(f"destination {destination}: {error.strerror}, expected a route to it") from error
@@ -97,11 +99,14 @@ class RequestSender:
                 self._socket.recv(1)
 
     def _report_error(self, name: tuple[str, int], data: bytes) -> None:
-        number, origin, kind, code, *_ = _EXTENDED_ERROR.unpack_from(data)
+        number, origin, kind, code, _, information, _ = _EXTENDED_ERROR.unpack_from(data)
         if origin != _SO_EE_ORIGIN_ICMP or kind != _ICMP_UNREACHABLE:
             return
         logger.debug("destination %s answered ICMP type %d code %d", name[0], kind, code)
         if code == _ICMP_PORT_UNREACHABLE:
             self._on_unreachable(name[0], "no measurement point listens there")
+        elif code == _ICMP_FRAGMENTATION_NEEDED:
+            # It grew on its way. Points split what does not fit the paths that they know: a later copy may arrive.
+            logger.info("a request to %s did not fit a link of %d octets on its way", name[0], information)
         else:
             self._on_unreachable(name[0], os.strerror(number).lower())

@@ -28,6 +28,8 @@ _ADDRESS = re.compile(rf"(?:{_OCTET}\.){{3}}{_OCTET}")
 _IDENTIFIER = re.compile(r"[0-9a-f]{32}")
 _COUNT = re.compile(r"0|[1-9][0-9]{0,14}")
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,14})(?:\.[0-9]{1,9})?")
+_GREATEST_NUMBER = 999_999_999_999_999.0
+"""Of a decimal number in a message; what is beyond is written as this."""
 _TRUTH = re.compile(r"[01]")
 _BINS = re.compile(rf"-?[1-9][0-9]{{0,14}}(?:[{_XML_SPACE}]+-?[1-9][0-9]{{0,14}}){{0,255}}")
 MAX_METRICS = 32
@@ -291,7 +293,8 @@ def message_from_xml(data: bytes) -> Message:
 
 
 def _decimal(value: float, decimals: int) -> str:
-    text = f"{value:.{decimals}f}"
+    # Clocks that jump by hours make moments which no reader takes, and the whole message would be lost with them.
+    text = f"{max(-_GREATEST_NUMBER, min(_GREATEST_NUMBER, value)):.{decimals}f}"
     if "." in text:
         text = text.rstrip("0").rstrip(".")
     return "0" if text in ("-0", "") else text

@@ -14,6 +14,7 @@ from prober.clock_state import ClockState
 from prober.segment import Role, Segment
 from prober.stamp.fault import ProbeFault
 from prober.stamp.packet import STAMP_PORT
+from prober.stamp.poisson_schedule import LONGEST_GAP_NS
 from prober.stamp.probe_format import MAX_SSID, ProbeFormat
 from prober.stamp.session import DEFAULT_RATE_PER_S, Probe, SenderSession
 from prober.stamp.stamped_socket import ANY_ADDRESS, StampedSocket, Trouble
@@ -23,8 +24,6 @@ from schemas.errors import ProbeError, UsageError
 
 HIGHEST_RATE_PER_S = 100.0
 """As between neighbors: what the windows can hold."""
-_LONGEST_SLEEP_S = 1.0
-"""Planned times are wall-clock times; a step of that clock must not put the session to sleep."""
 
 
 def random_ssid(random_source: random.Random) -> int:
@@ -155,11 +154,13 @@ class DirectSession:
         end_s = float("inf") if duration_s is None else loop.time() + duration_s
         left = float("inf") if count is None else count
         while left > 0:
+            if self.session.next_send_at_ns() - self._now_ns() > LONGEST_GAP_NS:  # the clock was set back
+                self.session.restart_schedule(self._now_ns())
             wait_s = (self.session.next_send_at_ns() - self._now_ns()) / NS_PER_S
             if loop.time() + wait_s > end_s:
                 return
             if wait_s > 0:
-                await asyncio.sleep(min(wait_s, _LONGEST_SLEEP_S))
+                await asyncio.sleep(wait_s)
                 continue
             probe = self.session.probe(self._now_ns(), self.clock)
             opened.send(probe.data, probe.peer, self._port, probe, tos=probe.tos)

@@ -24,6 +24,8 @@ class ProbeFault(StrEnum):
     """An old packet again; only an authenticated one stays without an answer."""
     FAR_OFF = "timestamp-far-off"
     """A time that no clock in use tells; the packet gives no one-way delay."""
+    FROM_REFLECTOR = "probe-from-reflector"
+    """Two reflectors that take each other's replies for probes would answer each other for ever."""
     UNASKED_REPLY = "reply-to-no-probe"
     STRANGER = "reply-from-stranger"
     WRONG_SSID = "wrong-ssid"

@@ -85,6 +85,8 @@ class _Session:
     last_probe_at_ns: int = 0
     newest_sent_at_ns: int = 0
     """Latest T1 so far, on the sender's clock."""
+    is_asked_for: bool = False
+    """Its sender is a neighbor that was asked for; those of strangers give way first."""
     untold: int = MAX_UNTOLD
     """Probes without TLV 240 since the last one with it."""
     reflections: dict[int, _Reflection] = field(default_factory=dict)
@@ -119,6 +121,7 @@ class Reflector:
         stateless: number replies like their probes.
         admits: whether a reply to the address may be sent at this time; None for always.
         faults: where troubles are counted for which a probe is answered all the same.
+        asked_for: whether the address is that of a neighbor somebody asked for, not of one merely heard.
     """
 
     def __init__(
@@ -129,8 +132,10 @@ class Reflector:
         stateless: bool = False,
         admits: Callable[[str, int], bool] | None = None,
         faults: Counter[ProbeFault] | None = None,
+        asked_for: Callable[[str], bool] = lambda address: False,
     ) -> None:
         self._segment_of = segment_of
+        self._asked_for = asked_for
         self._key = key
         self._stateless = stateless
         self._admits = admits
@@ -306,6 +311,7 @@ class Reflector:
             session = _Session()
             self._make_room(now_ns)
         session.last_probe_at_ns = now_ns
+        session.is_asked_for = self._asked_for(source.address)
         self._sessions[source] = session
         return session
 
@@ -313,8 +319,10 @@ class Reflector:
         while self._sessions:
             idlest = next(iter(self._sessions))
             idle_ns = now_ns - self._sessions[idlest].last_probe_at_ns
-            if len(self._sessions) < MAX_SESSIONS and idle_ns <= REFWAIT_NS:
-                return
+            if idle_ns <= REFWAIT_NS:
+                if len(self._sessions) < MAX_SESSIONS:
+                    return
+                idlest = next((one for one, session in self._sessions.items() if not session.is_asked_for), idlest)
             del self._sessions[idlest]
 
     def _previous(self, session: _Session, now_ns: int) -> FollowUp:

@@ -31,7 +31,7 @@ class ReplyReader:
         self.marking: ClassOfService | None = None
         """What the reflector last said of the marks."""
         self.interfaces: bytes | None = None
-        """What it last told of its interfaces, the value of TLV 241."""
+        """What it told of its interfaces in its newest reply to an extended probe: the value of TLV 241."""
 
     @property
     def tells_nothing(self) -> bool:
@@ -40,6 +40,7 @@ class ReplyReader:
 
     def follow_up(self, packet: ReflectorPacket) -> FollowUp | None:
         """What the reflector tells of its previous reply; None from one that does not know the TLV."""
+        self.interfaces = None  # a reflector that tells no more knows no more
         tlvs = usable_tlvs(packet.extension, packet.sequence, self._key)
         if tlvs is None:
             self._faults[ProbeFault.TLV_INTEGRITY] += 1

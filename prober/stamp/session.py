@@ -81,6 +81,8 @@ class _Exchange:
     received_at_ns: int = 0
     extended: bool = True
     answered: bool = False
+    crosses_step: bool = False
+    """The own clock was set before its reply was read: the reflector must not be told T4 beside an older T1."""
 
 
 class SenderSession:
@@ -156,6 +158,7 @@ class SenderSession:
         self.restart_schedule(now_ns)
         for exchange in self._exchanges.values():
             exchange.written_at_ns += step_ns
+            exchange.crosses_step = True
         self._unfollowed.clear()
         self._early_follow_ups.clear()
         self._untold_replies.clear()
@@ -231,7 +234,8 @@ class SenderSession:
         exchange.reflector_received_at_ns = packet.error.unix_ns(packet.received, received_at_ns)
         exchange.received_at_ns = received_at_ns
         exchange.user_stamped |= user_stamped
-        self._untold_replies.append((exchange.sequence, received_at_ns))
+        if not exchange.crosses_step:
+            self._untold_replies.append((exchange.sequence, received_at_ns))
         exchange.reflector_written_at_ns = packet.error.unix_ns(packet.timestamp, received_at_ns)
         self._unfollowed[number] = exchange
         if number in self._early_follow_ups:

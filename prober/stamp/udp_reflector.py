@@ -107,18 +107,20 @@ class UdpReflector:
         self._answering = answering
         self._now_ns = now_ns
         self._socket: StampedSocket[Reply] = StampedSocket(address, port, now_ns=now_ns)
+        self._own_port = self._socket.port
+        self._faults: Counter[ProbeFault] = Counter()
         self.replies = 0
         """Sent so far."""
 
     @property
     def troubles(self) -> Mapping[str, int]:
         """What happened to the socket, by kind."""
-        return {kind.value: count for kind, count in self._socket.troubles.items()}
+        return {kind.value: count for kind, count in (*self._socket.troubles.items(), *self._faults.items())}
 
     @property
     def port(self) -> int:
         """The local port."""
-        return self._socket.port
+        return self._own_port
 
     def start(self) -> None:
         """Answer from now on; WARM_UP_S after the start of the object its times are reliable."""
@@ -134,6 +136,10 @@ class UdpReflector:
         datagram = self._socket.receive()
         if datagram is None:
             self._note_departures(to_the_end=True)
+            return
+        if datagram.port == self._own_port:
+            # A reply is a valid probe too (RFC 8762 section 4.6), and its source is easily forged.
+            self._faults[ProbeFault.FROM_REFLECTOR] += 1
             return
         try:
             reply = self._answering.probe_received(

@@ -70,8 +70,9 @@ class _Delays:
     @classmethod
     def merged(cls, parts: Iterable[_Delays]) -> _Delays:
         held = [part for part in parts if part.count]
-        varied = [part for part in held if part.variations]
-        whole = cls(0, bins=FineBins.merged(part.bins for part in held))
+        whole = cls(0, bins=FineBins.merged([part.bins for part in held]))
+        if not held:
+            return whole
         for part in held:
             whole.count += part.count
             whole.total += part.total
@@ -80,10 +81,10 @@ class _Delays:
             whole.variations += part.variations
             whole.variation_total += part.variation_total
             whole.absolute_total += part.absolute_total
-        whole.minimum = min((part.minimum for part in held), default=0)
-        whole.maximum = max((part.maximum for part in held), default=0)
-        whole.least_variation = min((part.least_variation for part in varied), default=0)
-        whole.greatest_variation = max((part.greatest_variation for part in varied), default=0)
+        whole.minimum = min([part.minimum for part in held])
+        whole.maximum = max([part.maximum for part in held])
+        whole.least_variation = min([part.least_variation for part in held if part.variations], default=0)
+        whole.greatest_variation = max([part.greatest_variation for part in held if part.variations], default=0)
         return whole
 
 
@@ -195,7 +196,7 @@ class DelayWindow:
     over two paths is that of none. A shift is looked for once a second.
 
     Args:
-        moments_only: whether mean, minimum and moments are all that is asked of it, and no quantile.
+        moments_only: whether mean, minimum and moments are all that is asked of it, no quantile and no variation.
     """
 
     def __init__(self, *, moments_only: bool = False) -> None:
@@ -222,8 +223,9 @@ class DelayWindow:
             self._forget_before_shift(at_ns)
         bucket = self._ring.at(at_ns)
         bucket.add(delay_ns)
-        if not self._moments_only:
-            bucket.bins.add(delay_ns)
+        if self._moments_only:
+            return
+        bucket.bins.add(delay_ns)
         recent = self._recent
         number, delay_before_ns = recent[(sequence - 1) % _REMEMBERED]
         if number == sequence - 1:
@@ -236,13 +238,13 @@ class DelayWindow:
 
     def count(self, now_ns: int, window_s: int) -> int:
         """How many samples the window holds."""
-        return sum(bucket.count for bucket in self._ring.within(now_ns, window_s))
+        return sum([bucket.count for bucket in self._ring.within(now_ns, window_s)])
 
     def over(self, now_ns: int, window_s: int) -> WindowDelays | None:
         """The delays of the last seconds; None below MINIMUM_SAMPLES."""
-        if self.count(now_ns, window_s) < MINIMUM_SAMPLES:
-            return None
         merged = _Delays.merged(self._ring.within(now_ns, window_s))
+        if merged.count < MINIMUM_SAMPLES:
+            return None
         return WindowDelays(merged, self._interarrival.value_ns())
 
     def new_stream(self) -> None:

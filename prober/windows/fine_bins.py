@@ -49,10 +49,11 @@ class FineBins:
         parts = tuple(parts)
         whole = cls(max((part._width_bits for part in parts), default=FINEST_WIDTH_BITS))
         counts = whole._counts
+        known = counts.get
         for part in parts:
             by = whole._width_bits - part._width_bits
-            for index, count in part._counts.items():
-                counts[index >> by] = counts.get(index >> by, 0) + count
+            for index, count in (_united(part._counts, by) if by else part._counts).items():
+                counts[index] = known(index, 0) + count
         return whole
 
     def ranked(self) -> RankedDelays:

@@ -26,8 +26,13 @@ class Sums(Protocol):
 def second_of_shift(buckets: Sequence[Sums]) -> int | None:
     """The second that begins the clearest shift of the mean, if there is one (Welch's test at every boundary).
 
+    Each of the seconds holds a sample or more.
+
     The larger variance of the two sides stands for both: a few samples of a path with rare peaks may show none.
     """
+    means = [bucket.total / bucket.count for bucket in buckets]
+    if not means or max(means) - min(means) <= SHIFT_NS:
+        return None  # the means of two sides lie within those of their seconds
     after = sum(bucket.count for bucket in buckets)
     after_total = sum(bucket.total for bucket in buckets)
     after_squares = sum(bucket.squares for bucket in buckets)

@@ -7,7 +7,7 @@ merged, so a window of any length up to LONGEST_WINDOW_S is the sum of its bucke
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -49,13 +49,14 @@ class Ring(Generic[B]):
             bucket = self._buckets[second % _RING_S] = self._empty(second)
         return bucket
 
-    def within(self, now_ns: int, window_s: int) -> Iterator[B]:
+    def within(self, now_ns: int, window_s: int) -> list[B]:
         """The buckets of the last seconds, oldest first."""
-        last = now_ns // NS_PER_S
-        for second in range(last - window_s + 1, last + 1):
-            bucket = self._buckets[second % _RING_S]
-            if bucket.second == second:
-                yield bucket
+        end = now_ns // NS_PER_S + 1
+        first = end - window_s
+        place = end % _RING_S
+        # The ring as it lies begins with its newest seconds when it is turned so that they come last.
+        turned = self._buckets[place:] + self._buckets[:place]
+        return [bucket for bucket in turned[-window_s:] if first <= bucket.second < end]
 
     def clear(self) -> None:
         """Empty all buckets."""

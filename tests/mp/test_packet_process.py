@@ -138,3 +138,25 @@ def test_a_measured_segment_in_use_is_told_seldom_and_a_pending_one_each_time(
     now_ms += RETELL_MS
     process.turn_began_ms = now_ms
     assert [told(), told()] == [1, 0]
+
+
+def test_hellos_do_not_keep_it_from_the_service_that_somebody_asks(
+    bridge: tuple[socket.socket, socket.socket],
+) -> None:
+    ours, theirs = bridge
+    ours.setblocking(False)
+    process = PacketProcess(theirs, SETUP)
+    known = SegmentKnown(upstream="10.0.0.9", newest_sample_at_ms=clock.now_ms(), metrics={"loss": loss_of(9, 0)})
+    ours.send(event_to_bytes(known))
+    process.read_events()
+    hello = replace(REQUEST, hello=True)
+    queue = MemoryQueue(process.handle)
+    for request in (hello, hello, REQUEST, REQUEST):
+        queue.put(datagram(request))
+    queue.process_pending()
+    seen = []
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            event = event_from_bytes(ours.recv(65536))
+            seen += [event.hello] if isinstance(event, UpstreamSeen) else []
+    assert seen == [True, False]

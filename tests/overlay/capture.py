@@ -31,6 +31,8 @@ _FIELDS = (
     "ip.len",
     "ip.proto",
     "ip.checksum.status",
+    "udp.srcport",
+    "udp.dstport",
     "udp.checksum.status",
     "udp.payload",
     "tcp.dstport",

@@ -153,7 +153,7 @@ def test_a_wanted_peer_that_stops_probing_is_probed_by_the_other_end() -> None:
     link.run(5)
     assert link.segment(HIGHER).role is Role.REFLECTOR
     link.restart(LOWER)
-    link.run(4.5)
+    link.run(1.5)
     assert link.segment(HIGHER).role is Role.REFLECTOR
     link.run(6)
     assert link.segment(HIGHER).role is Role.SENDER

@@ -23,8 +23,8 @@ START_NS = 1_700_000_000 * S
 CLOCK = ClockState(synchronized=True, error_ms=1)
 
 
-def prober(address: str = "10.0.0.9") -> Prober:
-    return Prober(address, random_source=random.Random(1), clock=CLOCK)
+def prober(address: str = "10.0.0.9", *, rate_per_s: float = DEFAULT_RATE_PER_S) -> Prober:
+    return Prober(address, random_source=random.Random(1), clock=CLOCK, rate_per_s=rate_per_s)
 
 
 def run(point: Prober, from_ns: int, to_ns: int) -> list[str]:
@@ -78,8 +78,17 @@ def test_a_peer_that_probes_us_is_not_probed_until_it_stops() -> None:
     point = prober()
     hear(point, "10.0.0.2", START_NS)
     point.want("10.0.0.2", START_NS + S)
-    assert run(point, START_NS, START_NS + 5 * S - 1) == []
-    assert run(point, START_NS + 5 * S, START_NS + 7 * S)
+    assert run(point, START_NS, START_NS + 2 * S - 1) == []
+    assert run(point, START_NS + 2 * S, START_NS + 4 * S)
+
+
+@pytest.mark.parametrize(("rate_per_s", "silence_s"), [(100, 1), (10, 2), (1, 20)])
+def test_the_slower_the_probes_the_longer_a_silence_is_no_end(rate_per_s: float, silence_s: int) -> None:
+    point = prober(rate_per_s=rate_per_s)
+    hear(point, "10.0.0.2", START_NS)
+    point.want("10.0.0.2", START_NS + S // 2)
+    assert run(point, START_NS, START_NS + silence_s * S - 1) == []
+    assert run(point, START_NS + silence_s * S, START_NS + (silence_s + 10) * S)
 
 
 def test_the_higher_of_two_senders_stops_when_it_hears_the_lower_one_and_not_the_other_way_round() -> None:

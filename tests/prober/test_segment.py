@@ -142,7 +142,7 @@ def test_hops_are_those_that_traceroute_counts() -> None:
     assert told.measured_at_ms == probing.clock_ns // MS
 
 
-def test_trap_18_no_sample_is_not_measured_and_differs_from_all_lost() -> None:
+def test_no_sample_is_not_measured_and_differs_from_all_lost() -> None:
     probing = Probing()
     assert dict(probing.told()) == {}
     probing.lose(50)

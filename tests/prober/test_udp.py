@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
+import re
 import socket
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
@@ -12,9 +14,10 @@ import pytest
 from prober.clock_state import ClockState
 from prober.prober import Prober
 from prober.segment import Role, SegmentSnapshot
+from prober.stamp import stamped_socket
 from prober.stamp.packet import ReflectorPacket, SenderPacket
-from prober.stamp.stamped_socket import StampedSocket
-from prober.timestamp import ErrorEstimate, ntp_from_unix_ns
+from prober.stamp.stamped_socket import Datagram, StampedSocket
+from prober.timestamp import NS_PER_MS, NS_PER_S, ErrorEstimate, ntp_from_unix_ns
 from prober.udp import UdpProber
 from schemas.errors import HostError
 from schemas.metrics import DelayStatistics, LossStatistics, RoundTripStatistics
@@ -24,9 +27,11 @@ CLOCK = ClockState(synchronized=True, error_ms=0.01)
 PORT = 862
 
 
-def udp_prober(address: str, *, rate_per_s: float = 50, port: int = PORT) -> UdpProber:
+def udp_prober(
+    address: str, *, rate_per_s: float = 50, port: int = PORT, now_ns: Callable[[], int] = time.time_ns
+) -> UdpProber:
     prober = Prober(address, random_source=random.Random(address), clock=CLOCK, rate_per_s=rate_per_s)
-    return UdpProber(prober, port=port, now_ns=time.time_ns, monotonic_ns=time.monotonic_ns)
+    return UdpProber(prober, port=port, now_ns=now_ns, monotonic_ns=time.monotonic_ns)
 
 
 @asynccontextmanager
@@ -41,6 +46,43 @@ async def running(points: Sequence[tuple[Namespace, UdpProber]]) -> AsyncIterato
     finally:
         for _, point in points:
             await point.close()
+
+
+class SteppedClock:
+    """A wall clock that can be set, and the kernel's stamps on sockets that go by it."""
+
+    def __init__(self) -> None:
+        self.ahead_ns = 0
+
+    def __call__(self) -> int:
+        return time.time_ns() + self.ahead_ns
+
+    def rule_stamps(self, patch: pytest.MonkeyPatch) -> None:
+        """Have the kernel read this clock too, for the sockets that were given it."""
+        stamp, receive, departure = stamped_socket._stamp_ns, StampedSocket.receive, StampedSocket._departure
+        ahead_ns = 0
+
+        def look(opened: StampedSocket[object]) -> None:
+            nonlocal ahead_ns
+            ahead_ns = self.ahead_ns if opened._now_ns is self else 0
+
+        def stamp_by_clock(value: bytes) -> int | None:
+            at_ns = stamp(value)
+            return None if at_ns is None else at_ns + ahead_ns
+
+        def receive_by_clock(opened: StampedSocket[object]) -> Datagram | None:
+            look(opened)
+            return receive(opened)
+
+        def departure_by_clock(
+            opened: StampedSocket[object], ancillary: list[tuple[int, int, bytes]]
+        ) -> tuple[object, int] | None:
+            look(opened)
+            return departure(opened, ancillary)
+
+        patch.setattr(stamped_socket, "_stamp_ns", stamp_by_clock)
+        patch.setattr(StampedSocket, "receive", receive_by_clock)
+        patch.setattr(StampedSocket, "_departure", departure_by_clock)
 
 
 def linked(namespaces: Namespaces) -> tuple[Namespace, Namespace]:
@@ -130,6 +172,62 @@ def test_unreachable_peers_and_refusals_raise_nothing_and_spoil_no_stamp(namespa
     asyncio.run(measure())
 
 
+@pytest.mark.netns
+@pytest.mark.parametrize(("stepping", "step_s"), [("sender", 3), ("reflector", -3)])
+def test_a_clock_that_is_set_is_told_and_its_delays_begin_anew_while_the_round_trips_go_on(
+    namespaces: Namespaces,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    stepping: str,
+    step_s: int,
+) -> None:
+    left, right = linked(namespaces)
+    clock = SteppedClock()
+    clock.rule_stamps(monkeypatch)
+    a = udp_prober(left.addresses[0], now_ns=clock if stepping == "sender" else time.time_ns)
+    b = udp_prober(right.addresses[0], now_ns=clock if stepping == "reflector" else time.time_ns)
+    stepped, other = (a, b) if stepping == "sender" else (b, a)
+
+    async def measure() -> None:
+        async with running([(left, a), (right, b)]):
+            a.want(b.prober.address)
+            await asyncio.sleep(2)
+            clock.ahead_ns = step_s * NS_PER_S
+            set_at_ns = time.monotonic_ns()
+            await asyncio.sleep(2.5)
+            (of_stepped,), (of_other,) = stepped.snapshots(), other.snapshots()
+        assert of_other.counters["clock-step"] == 1
+        # Who hears enough probes before it looks at its own clock takes the step for the peer's at first.
+        assert 1 <= of_stepped.counters["clock-step"] <= 2
+        most = 50 * 1.5 * (time.monotonic_ns() - set_at_ns) / NS_PER_S
+        for snapshot, sign in ((of_stepped, 1), (of_other, -1)):
+            # A packet to a clock that is ahead seems to be under way for so much longer.
+            for statistics, ahead_ms in (
+                (snapshot.statistics, sign * step_s * NS_PER_S / NS_PER_MS),
+                (snapshot.outbound, -sign * step_s * NS_PER_S / NS_PER_MS),
+            ):
+                delay = statistics["delay"]
+                assert isinstance(delay, DelayStatistics)
+                assert ahead_ms - 1 < delay.mean_ms < ahead_ms + 1
+                assert delay.variance_ms2 < 1, "nothing of the time before is in it"
+                assert 20 < delay.count < most
+            round_trip, loss = snapshot.statistics["rtt"], snapshot.statistics["loss"]
+            assert isinstance(round_trip, RoundTripStatistics) and isinstance(loss, LossStatistics)
+            assert 0 < round_trip.mean_ms < 1
+            assert loss.lost == 0
+        of_sender = of_stepped if stepping == "sender" else of_other
+        kept, begun = of_sender.statistics["rtt"], of_sender.statistics["delay"]
+        assert isinstance(kept, RoundTripStatistics) and isinstance(begun, DelayStatistics)
+        assert kept.count > begun.count + 50
+
+    with caplog.at_level(logging.WARNING, logger="prober.udp"):
+        asyncio.run(measure())
+    (warning,) = caplog.messages
+    told = re.fullmatch(r"this host's clock was set by (\S+) s: one-way delays begin anew", warning)
+    assert told is not None
+    assert float(told.group(1)) == pytest.approx(step_s, abs=0.001)
+
+
 def test_a_port_in_use_is_told_in_one_line() -> None:
     async def start_twice() -> None:
         first, second = udp_prober("127.0.0.1", port=18_620), udp_prober("127.0.0.1", port=18_620)
@@ -185,3 +283,31 @@ def test_a_stamp_is_matched_to_its_datagram_after_failed_sends() -> None:
             assert set(departures) <= {f"first {turn}", f"second {turn}"}
     finally:
         stamped.close()
+
+
+@pytest.mark.netns
+def test_replies_are_read_as_they_come_where_the_kernel_takes_no_times(
+    namespaces: Namespaces, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left, right = linked(namespaces)
+    a, b = (udp_prober(side.addresses[0]) for side in (left, right))
+    waited_ns: list[int] = []
+    taken = a.prober.reply_received
+
+    def note_wait(data: bytes, address: str, *, ttl: int, received_at_ns: int, user_stamped: bool = False) -> None:
+        reply = ReflectorPacket.from_bytes(data)
+        waited_ns.append(received_at_ns - reply.error.unix_ns(reply.timestamp, received_at_ns))
+        taken(data, address, ttl=ttl, received_at_ns=received_at_ns, user_stamped=user_stamped)
+
+    monkeypatch.setattr(a.prober, "reply_received", note_wait)
+
+    async def measure() -> None:
+        async with running([(left, a), (right, b)]):
+            monkeypatch.setattr(stamped_socket, "_stamp_ns", lambda _: None)
+            a.want(b.prober.address)
+            await asyncio.sleep(2)
+            assert a.counters()["receive-stamp-missing"] > 50
+
+    asyncio.run(measure())
+    late = sum(wait_ns > 10 * NS_PER_MS for wait_ns in waited_ns)
+    assert late < len(waited_ns) / 4

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from schemas.message import Message, check_consistency
 from schemas.metrics import METRICS, ScalarStatistics
 from schemas.xml_codec import MAX_XML_BYTES, append_to_xml, message_from_xml, message_to_xml, record_to_xml
 from tests.messages import messages, records
+from tests.receiver.paths import delay, measured
+from tests.receiver.paths import message as path_message
 
 SCHEMA = etree.XMLSchema(etree.fromstring(files("schemas").joinpath("measurement.xsd").read_bytes()))
 VECTORS = Path(__file__).parent.parent / "vectors"
@@ -149,6 +152,17 @@ def test_each_valid_vector_decodes(path: Path) -> None:
 def test_each_invalid_vector_is_refused(path: Path) -> None:
     with pytest.raises(MessageError):
         message_from_xml(path.read_bytes())
+
+
+@given(st.floats(allow_nan=False), st.floats(min_value=0, allow_nan=False), st.floats(allow_nan=False))
+@example(-2e6, 2.6e15, 7.8e21)  # of a clock that jumped by hours
+def test_no_number_that_is_measured_makes_a_message_that_nobody_reads(
+    mean_ms: float, variance_ms2: float, third_moment_ms3: float
+) -> None:
+    jumpy = replace(delay(1.0), mean_ms=mean_ms, variance_ms2=variance_ms2, third_moment_ms3=third_moment_ms3)
+    data = message_to_xml(path_message([measured(0, delay=jumpy)]))
+    assert schema_allows(data)
+    assert decoder_allows(data)
 
 
 def test_the_error_names_element_value_and_expectation() -> None:

@@ -116,6 +116,23 @@ def test_a_copy_of_a_reply_is_a_duplicate_and_no_second_sample() -> None:
     assert segment.round_trips.count(START_NS + S, 60) == 1
 
 
+def test_the_reflector_is_not_told_when_a_reply_came_that_a_step_of_the_own_clock_crossed() -> None:
+    sender = session(Segment(PEER))
+    now_ns = START_NS + S
+    probes = [sender.probe(now_ns, CLOCK), sender.probe(now_ns + MS, CLOCK)]
+    sender.clock_stepped(now_ns + 3 * S, step_ns=3 * S)
+    probes.append(sender.probe(now_ns + 3 * S, CLOCK))
+    for number in (1, 2):  # one from before the step, one from behind it
+        reply = plain_reply(probes[number].data, number, now_ns)
+        sender.reply(reply, ttl=255, received_at_ns=now_ns + 3 * S + number * MS)
+    told = [sender.probe(now_ns + 4 * S + number, CLOCK) for number in range(4)]
+    follow_ups = [
+        ProbeExtension(SenderPacket.from_bytes(probe.data).extension).sender_follow_up() for probe in told
+    ]
+    answered = [one.answered_sequence for one in follow_ups if one and one.reply_received]
+    assert answered == [probes[2].sequence]
+
+
 def test_a_round_trip_that_only_a_clock_step_explains_is_no_sample() -> None:
     segment = Segment(PEER)
     sender = session(segment)

@@ -173,7 +173,7 @@ def test_a_new_stream_follows_on_no_packet_of_the_one_before() -> None:
     assert jitter and jitter.count == 21 and jitter.greatest_ipdv_ms == jitter.interarrival_ms == 0
 
 
-def test_trap_15_interarrival_jitter_is_computed_in_the_order_of_arrival() -> None:
+def test_interarrival_jitter_is_computed_in_the_order_of_arrival() -> None:
     """RFC 3550 appendix A.8, although the samples are learned of in another order."""
     rng = random.Random(6)
     packets = [(n, n * 100 * MS + (delay := rng.randrange(400) * MS), delay) for n in range(300)]
@@ -282,7 +282,7 @@ def test_a_small_wobble_of_the_host_is_no_shift() -> None:
     assert window.shifts == 0
 
 
-def test_trap_17_the_quantile_of_a_window_is_neither_sum_nor_mean_of_the_quantiles_of_its_seconds() -> None:
+def test_the_quantile_of_a_window_is_neither_sum_nor_mean_of_the_quantiles_of_its_seconds() -> None:
     window = DelayWindow()
     delays = [(100 if second == 30 and number < 5 else 10) * MS for second in range(60) for number in range(100)]
     for sequence, delay_ns in enumerate(delays):

@@ -35,7 +35,7 @@ def test_quantiles_of_merged_bins_are_those_of_the_samples_within_half_a_bin(par
         assert abs(told_ns - true_quantile(delays, permille)) <= merged.error_ns
 
 
-def test_trap_14_the_rank_of_a_quantile_is_counted_in_whole_numbers() -> None:
+def test_the_rank_of_a_quantile_is_counted_in_whole_numbers() -> None:
     assert math.ceil(99.9 / 100 * 1000) == 1000, "what floating point says"
     ranked = filled([number << FINEST_WIDTH_BITS for number in range(1, 257)] * 1).ranked()
     assert ranked.quantile_ns(1000) >> FINEST_WIDTH_BITS == 256
