@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from processor.decision import Report
@@ -114,7 +114,7 @@ def event_to_bytes(event: Event) -> bytes:
             head = {"report": {key: value for key, value in asdict(report).items() if key != "payload"}}
             return json.dumps(head).encode() + b"\n" + report.payload
         case SegmentKnown():
-            metrics = {name: asdict(statistics) for name, statistics in event.metrics.items()}
+            metrics = {name: _values(statistics) for name, statistics in event.metrics.items()}
             return json.dumps({"segment": [event.upstream, event.newest_sample_at_ms, metrics]}).encode()
         case _:
             return json.dumps({type(event).__name__: asdict(event)}).encode()
@@ -142,6 +142,17 @@ def event_from_bytes(data: bytes) -> Event:
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise MessageError(f"bridge: got {data[:60]!r}, expected an event") from error
     return event
+
+
+_FIELDS = {
+    kind: tuple(one.name for one in fields(kind))
+    for kind in (ScalarStatistics, *(metric.statistics for metric in METRICS.values()))
+}
+
+
+def _values(statistics: Statistics) -> dict[str, Any]:
+    """As `asdict`, without its search for values within values: this is done for all segments every second."""
+    return {name: getattr(statistics, name) for name in _FIELDS[type(statistics)]}
 
 
 def _statistics(name: str, values: dict[str, Any]) -> Statistics:

@@ -38,7 +38,7 @@ from requestor.verify_query import VerifyQuery
 from schemas.closure import ClosureCheck
 from schemas.errors import ConfigurationError, HostError, InpathError, UsageError
 from schemas.message import Message
-from schemas.metrics import headline, registry_with
+from schemas.metrics import registry_with
 from schemas.payload import message_from_payload
 from schemas.result import PathResult
 from schemas.xml_codec import message_to_xml
@@ -248,9 +248,8 @@ class Daemon:
         while True:
             try:
                 self.segments.look()
-                known = self.segments.known()
-                self._look_at_host(known)
-                self._tell_segments(known)
+                self._look_at_host()
+                self._tell_segments(self.segments.known())
                 self.greeter.greet(clock.monotonic_ms(), created_at_ms=clock.now_ms())
                 if self.archive.waiting or clock.monotonic_ms() - self.started_ms >= DATABASE_DELAY_MS:
                     self.archive.drain_soon()
@@ -258,11 +257,11 @@ class Daemon:
                 logger.error("%s", error)
             await asyncio.sleep(HOUSEKEEPING_S)
 
-    def _look_at_host(self, segments: Known) -> None:
+    def _look_at_host(self) -> None:
         host = read_host_state()
         if host != self.host:
             logger.info("host changed: addresses %s, smallest MTU %d", host.addresses, host.smallest_mtu_bytes)
-        room = _room(host, segments)
+        room = _room(host, self.segments.path_mtus())
         if (host, room) == (self.host, self._room):
             return
         if self.link.send(HostChanged(own_addresses=host.addresses, room=room)):
@@ -289,13 +288,12 @@ def _own_host(point: PointSettings) -> HostState:
     return host
 
 
-def _room(host: HostState, segments: Known) -> int:
+def _room(host: HostState, path_mtus: Sequence[int | None]) -> int:
     """The UDP payload, in octets, that fits the interfaces and the paths to all neighbors.
 
     Where a request goes on to is not known before it goes, so it must fit the narrowest of them.
     """
-    given = (metrics.get("mtu") for _, metrics in segments.values())
-    paths = (USUAL_PATH_BYTES if mtu is None else int(headline(mtu)) for mtu in given)
+    paths = (USUAL_PATH_BYTES if octets is None else octets for octets in path_mtus)
     narrowest = min(paths, default=host.smallest_mtu_bytes)
     mtu_bytes = min(host.smallest_mtu_bytes, max(LEAST_MTU_BYTES, narrowest))
     return replace(host, smallest_mtu_bytes=mtu_bytes).room

@@ -23,15 +23,17 @@ from prober.path_mtu.driver import MtuProber
 from prober.plugins.plugin import MetricPlugin
 from prober.plugins.runner import PluginRunner
 from prober.prober import Prober
+from prober.segment import Event as SegmentEvent
 from prober.segment import Segment
 from prober.stamp.authentication import StampKey
 from prober.udp import UdpProber
 from schemas.errors import ProbeError, UsageError
-from schemas.metrics import Registry, ScalarStatistics, Statistics
+from schemas.metrics import Registry, ScalarStatistics, Statistics, headline
 
 logger = logging.getLogger(__name__)
 
 BANDWIDTH = "available-bandwidth"
+MTU = "mtu"
 
 USUAL_PATH_BYTES = 1280
 """What nearly every path lets through, tunnels too, since IPv6 asks for it of every link (RFC 8200 section 5)."""
@@ -118,6 +120,8 @@ class Segments:
         )
         self._schedule = BandwidthSchedule(interval_s=policy.interval_s or None)
         self._estimating: asyncio.Task[None] | None = None
+        self._steps: dict[str, int] = {}
+        """How many steps of a clock were logged of each segment."""
 
     def clock_state(self) -> ClockState:
         """How far this host's clock is to be trusted now."""
@@ -169,6 +173,8 @@ class Segments:
         self._mtu.follow(measured)
         for peer, segment in measured.items():
             self._exchange_interfaces(peer, segment)
+            self._look_for_step(segment)
+        self._steps = {peer: self._steps[peer] for peer in measured}
         self._schedule.set_upstreams(frozenset(measured))
         self._estimate_next()
 
@@ -181,6 +187,15 @@ class Segments:
             statistics = segment.statistics(self._registry, now_ns=now_ns, clock=self.prober.clock)
             known[segment.peer] = (segment.newest_sample_at_ns // 1_000_000, statistics)
         return known
+
+    def path_mtus(self) -> list[int | None]:
+        """Of the segments that somebody asked for, in octets; None while a search has not ended."""
+        now_ns = clock.now_ns()
+        known = (
+            segment.statistics((MTU,), now_ns=now_ns, clock=self.prober.clock).get(MTU)
+            for segment in self.prober.measured(now_ns, asked_for=True)
+        )
+        return [None if mtu is None else int(headline(mtu)) for mtu in known]
 
     def counters(self) -> Mapping[str, Mapping[str, int]]:
         """What went wrong, and how much was done, by who measures."""
@@ -217,6 +232,16 @@ class Segments:
             except ProbeError as error:
                 logger.debug("interface report of %s: %s", peer, error)
 
+    def _look_for_step(self, segment: Segment) -> None:
+        steps = segment.events[SegmentEvent.CLOCK_STEP]
+        if steps > self._steps.get(segment.peer, 0) and segment.last_step_ns is not None:
+            logger.warning(
+                "the clock of %s or of this host was set, by %+.6f s as seen from here: one-way delays begin anew",
+                segment.peer,
+                segment.last_step_ns / 1e9,
+            )
+        self._steps[segment.peer] = steps
+
     def _estimate_next(self) -> None:
         if not self._configuration.bandwidth.is_enabled or self._estimating is not None:
             return
@@ -225,12 +250,13 @@ class Segments:
             self._estimating = asyncio.create_task(self._estimate(upstream), name=f"bandwidth of {upstream}")
 
     async def _estimate(self, upstream: str) -> None:
+        statistics = None
         try:
             outcome = await self._bandwidth.measure(upstream)
+            statistics = outcome.statistics()
         finally:
             self._estimating = None
-            self._schedule.finish(clock.monotonic_ns())
-        statistics = outcome.statistics()
+            self._schedule.finish(clock.monotonic_ns(), is_told=statistics is not None)
         if statistics is None:
             logger.info("available bandwidth from %s: none told, %s", upstream, outcome.end.value)
             self._withdraw(upstream, BANDWIDTH)

@@ -25,7 +25,7 @@ from prober.stamp.fault import ProbeFault
 from prober.stamp.packet import probe_ssid
 from prober.stamp.probe_format import ProbeFormat
 from prober.stamp.reflector import Reflector, Reply, Source
-from prober.stamp.reply_budget import ReplyBudget
+from prober.stamp.reply_budget import NEIGHBOR_RATE_PER_S, ReplyBudget
 from prober.stamp.session import DEFAULT_RATE_PER_S, Probe, SenderSession
 from prober.timestamp import NS_PER_MS, NS_PER_S, ErrorEstimate
 from prober.windows.window import DEFAULT_LOSS_THRESHOLD_MS
@@ -84,6 +84,9 @@ class Prober:
         self._key = key
         self._format = ProbeFormat(key=key)
         self._strangers = ReplyBudget()
+        self._asked_for = ReplyBudget(
+            source_rate_per_s=NEIGHBOR_RATE_PER_S, whole_rate_per_s=NEIGHBOR_RATE_PER_S * MAX_SEGMENTS
+        )
         self._reflector = Reflector(
             self._reflecting,
             key=key,
@@ -263,11 +266,14 @@ class Prober:
         return neighbor.segment if neighbor and neighbor.session is None else None
 
     def _admits(self, address: str, now_ns: int) -> bool:
-        """Whether a probe may be answered: always an authenticated one, and one of a neighbor asked for here.
+        """Whether a probe may be answered: always an authenticated one, and more of a neighbor asked for here.
 
         An address that was merely heard may be forged, though it has a segment.
         """
-        return bool(self._key) or self._is_asked_for(address) or self._strangers.allows(address, now_ns)
+        if self._key:
+            return True
+        budget = self._asked_for if self._is_asked_for(address) else self._strangers
+        return budget.allows(address, now_ns)
 
     def _is_asked_for(self, address: str) -> bool:
         neighbor = self._neighbors.get(address)

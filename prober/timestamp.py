@@ -11,6 +11,7 @@ Both wrap; the era is the one nearest to a time that the caller knows.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from prober.stamp.fault import ProbeFault
 from schemas.errors import ProbeError
@@ -82,9 +83,7 @@ class ErrorEstimate:
         Raises:
             ProbeError: the multiplier is 0, so the packet counts as corrupt (RFC 4656 section 4.1.2).
         """
-        if not value & 0xFF:
-            raise ProbeError(ProbeFault.MULTIPLIER_ZERO)
-        return cls(bool(value & 0x8000), bool(value & 0x4000), value >> 8 & 0x3F, value & 0xFF)
+        return _estimate(value)
 
     def to_int(self) -> int:
         """The 16 bits as they stand in a packet."""
@@ -99,3 +98,10 @@ class ErrorEstimate:
         """Decode a timestamp that this estimate belongs to: its Z bit says which format it has."""
         decode = unix_ns_from_ptp if self.ptp else unix_ns_from_ntp
         return decode(timestamp, near_ns)
+
+
+@lru_cache(maxsize=1024)  # it stands in every packet, and changes seldom
+def _estimate(value: int) -> ErrorEstimate:
+    if not value & 0xFF:
+        raise ProbeError(ProbeFault.MULTIPLIER_ZERO)
+    return ErrorEstimate(bool(value & 0x8000), bool(value & 0x4000), value >> 8 & 0x3F, value & 0xFF)

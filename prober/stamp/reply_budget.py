@@ -16,6 +16,9 @@ SOURCE_RATE_PER_S = 200.0
 WHOLE_RATE_PER_S = 3_000.0
 """More than all neighbors that a point may have send at the usual rate: those that it merely heard are strangers.
 Takes a fifth of a processor core to answer."""
+NEIGHBOR_RATE_PER_S = 500.0
+"""To a neighbor: its session, a search for the path MTU and a closure check may come at once; a reflector that
+answers our replies as if they were probes does not make a loop that fills the link."""
 BURST_S = 1.0
 """A bucket that was not used for so long is full."""
 MAX_SOURCES = 4_096
@@ -38,10 +41,19 @@ class _Bucket:
 
 
 class ReplyBudget:
-    """Token buckets of the strangers."""
+    """Token buckets, of the strangers if nothing else is said.
 
-    def __init__(self) -> None:
-        self._whole = _Bucket(WHOLE_RATE_PER_S * BURST_S, 0)
+    Args:
+        source_rate_per_s: replies a second to one address.
+        whole_rate_per_s: to all of them.
+    """
+
+    def __init__(
+        self, *, source_rate_per_s: float = SOURCE_RATE_PER_S, whole_rate_per_s: float = WHOLE_RATE_PER_S
+    ) -> None:
+        self._source_rate_per_s = source_rate_per_s
+        self._whole_rate_per_s = whole_rate_per_s
+        self._whole = _Bucket(whole_rate_per_s * BURST_S, 0)
         self._sources: dict[str, _Bucket] = {}
 
     def __len__(self) -> int:
@@ -49,8 +61,9 @@ class ReplyBudget:
 
     def allows(self, address: str, now_ns: int) -> bool:
         """Whether a reply to the address may be sent now; if so, it is spent."""
-        bucket = self._sources.pop(address, None) or _Bucket(SOURCE_RATE_PER_S * BURST_S, now_ns)
+        bucket = self._sources.pop(address, None) or _Bucket(self._source_rate_per_s * BURST_S, now_ns)
         self._sources[address] = bucket
         if len(self._sources) > MAX_SOURCES:
             del self._sources[next(iter(self._sources))]
-        return bucket.take(SOURCE_RATE_PER_S, now_ns) and self._whole.take(WHOLE_RATE_PER_S, now_ns)
+        within_source = bucket.take(self._source_rate_per_s, now_ns)
+        return within_source and self._whole.take(self._whole_rate_per_s, now_ns)

@@ -32,9 +32,12 @@ def complaint(answer: Answer, exit_code: int) -> str:
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (("p1", "p3", "--metrics", "delay,speed"), "metrics: got 'speed', expected one or more of delay,loss,"),
+        (
+            ("p1", "p3", "--metrics", "delay,speed"),
+            "metrics: got 'speed', expected all, or one or more of delay,loss,",
+        ),
         (("p1", "p3", "--metrics", "delay,delay"), "metrics: got 'delay,delay', expected each metric once"),
-        (("p1", "p3", "--metrics", ""), "metrics: got '', expected one or more of"),
+        (("p1", "p3", "--metrics", ""), "metrics: got '', expected all, or one or more of"),
         (("p1", "p33"), "destination: got 'p33', expected a name of the 7 in [names] or an IPv4 address; did you"),
         (("pp1", "p3"), "source: got 'pp1', expected a name of the 7 in [names] or an IPv4 address; did you mean"),
         (
@@ -224,7 +227,7 @@ def test_a_second_daemon_at_the_same_queue_is_refused_and_the_first_goes_on(row:
     file = directory / "inpath.toml"
     file.write_text(
         f'[point]\naddress = "{row.address("p2")}"\nstate_dir = "{directory}"\n'
-        f'[measurement]\nport = 50000\n[probe]\nport = 863\n[service]\nsocket = "{directory}/sock"\n'
+        f'[measurement]\nport = 50000\n[probe]\nport = 863\n[bandwidth]\nport = 49865\n[service]\nsocket = "{directory}/sock"\n'
     )
     line = complaint_of_daemon(row.inpath("p2", "mp", "run", "--config", str(file)))
     assert line == "packet queue 4986 is in use; stop its owner or configure another number"
@@ -239,7 +242,7 @@ def test_a_second_daemon_does_not_take_the_service_of_the_first_away(row: Networ
     service = row.lab.directory.node("p2") / "service.sock"
     file.write_text(
         f'[point]\naddress = "{row.address("p2")}"\nstate_dir = "{directory}"\n'
-        f'[measurement]\nport = 50000\nqueue = 4987\n[probe]\nport = 863\n[service]\nsocket = "{service}"\n'
+        f'[measurement]\nport = 50000\nqueue = 4987\n[probe]\nport = 863\n[bandwidth]\nport = 49865\n[service]\nsocket = "{service}"\n'
     )
     before = row.status("p2")["pid"]
     line = complaint_of_daemon(row.inpath("p2", "mp", "run", "--config", str(file)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import socket
 import time
@@ -16,9 +17,11 @@ from prober.clock_state import ClockState
 from prober.prober import Prober
 from prober.stamp.packet import ReflectorPacket, SenderPacket
 from prober.stamp.reflector import MAX_SESSIONS, Source
+from prober.stamp.reply_budget import NEIGHBOR_RATE_PER_S, SOURCE_RATE_PER_S
 from prober.stamp.tlv import SenderFollowUp, sender_extension
 from prober.timestamp import NS_PER_S, ErrorEstimate, ntp_from_unix_ns
 from prober.udp import UdpProber
+from schemas.errors import ProbeError
 from tests.namespaces import Namespaces, in_namespace
 
 CLOCK = ClockState(synchronized=True, error_ms=0.01)
@@ -92,3 +95,13 @@ def test_two_reflectors_do_not_answer_each_other(namespaces: Namespaces) -> None
                 await point.close()
 
     asyncio.run(run())
+
+
+def test_a_neighbor_is_answered_more_than_a_stranger_and_yet_without_a_loop() -> None:
+    point = prober()
+    point.want(NEIGHBOR, NOW_NS, configured=True)
+    answered = 0
+    for number in range(3_000):
+        with contextlib.suppress(ProbeError):
+            answered += receive(point, number, Source(NEIGHBOR, 5000), NOW_NS + number * 100_000) is not None
+    assert SOURCE_RATE_PER_S < answered <= 1.4 * NEIGHBOR_RATE_PER_S
