@@ -10,6 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from mp.http_settings import http_settings
 from mp.settings import (
     BandwidthPolicy,
     CommandSettings,
@@ -17,6 +18,7 @@ from mp.settings import (
     DiscoverySettings,
     LogSettings,
     MeasurementSettings,
+    MetricsSettings,
     PointSettings,
     ProbeSettings,
     ServiceSettings,
@@ -28,7 +30,9 @@ from prober.discovery import DEFAULT_INTERVAL_S
 from prober.interfaces.load import ConfiguredCapacity
 from prober.stamp.packet import STAMP_PORT
 from prober.windows.window import DEFAULT_LOSS_THRESHOLD_MS
+from receiver.store.retention import Retention
 from requestor.dialogue import DEFAULT_SERVICE_PORT
+from requestor.profile_table import profiles_from_configuration
 from schemas.errors import ConfigurationError
 from schemas.message import MEASUREMENT_PORT
 from schemas.metrics import Composition
@@ -36,11 +40,13 @@ from schemas.metrics import Composition
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,61}[A-Za-z0-9])?")
 _TABLES = (
     *("point", "measurement", "probe", "discovery", "interfaces", "bandwidth", "plugins", "verify"),
-    *("clock", "store", "service", "log", "names"),
+    *("clock", "store", "service", "http", "metrics", "profiles", "log", "names"),
 )
 _COMPOSITIONS = ("sum", "complement-product", "minimum", "maximum", "listed")
 _CAPACITY_RANGE = (0.001, 1e9)
 """In Mbit/s, from a radio's trickle to more than any link."""
+DEFAULT_METRICS_PORT = 49_866
+"""TCP, beside the other ports of the overlay."""
 _PRIVATE = ("10.0.0.0/8", "127.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")
 
 
@@ -85,19 +91,25 @@ def configuration_from_toml(text: str, *, origin: str = "configuration") -> Conf
     assumed = clock.number("assumed_error_ms", None, 1e-6, 10_000)
     clock.finish()
     plugins, commands = _plugins(content)
+    store_url, retention = _store(content, point)
+    service = _service(content)
     return Configuration(
         point=point,
         measurement=_measurement(content),
         probe=_probe(content, point),
         clock_assumed_error_ms=assumed,
-        store_url=_store_url(content, point),
-        service=_service(content),
+        store_url=store_url,
+        retention=retention,
+        service=service,
+        http=http_settings(content, service.socket),
         discovery=_discovery(content),
         bandwidth=_bandwidth(content),
         verification=_verification(content),
         capacities=_capacities(content),
         plugins=plugins,
         commands=commands,
+        metrics=_metrics(content),
+        profiles=profiles_from_configuration(content),
         log=_log(content),
         names=_names(content),
     )
@@ -234,17 +246,25 @@ def _command(name: str, programs: Mapping[str, Any]) -> CommandSettings:
     return settings
 
 
-def _store_url(content: Mapping[str, Any], point: PointSettings | None) -> str:
+def _store(content: Mapping[str, Any], point: PointSettings | None) -> tuple[str, Retention | None]:
     table = TomlTable("store", content)
     default = "sqlite://" if point is None else f"sqlite:///{(point.state_dir / 'results.db').absolute()}"
     url = table.text("url", default)
+    upkeep = table.truth("upkeep", True)
+    usual = Retention()
+    retention = Retention(
+        results_days=table.integer("results_days", usual.results_days, 1, 365),
+        minutes_days=table.integer("minutes_days", usual.minutes_days, 1, 365),
+        hours_days=table.integer("hours_days", usual.hours_days, 1, 36_500),
+        checks_days=table.integer("checks_days", usual.checks_days, 1, 36_500),
+    )
     table.finish()
     if not url.startswith(("sqlite://", "mysql+pymysql://")):
         scheme = url.partition(":")[0]  # the rest may hold a password
         raise ConfigurationError(
             "store.url", f"{scheme}:...", "sqlite:////FILE or mysql+pymysql://USER:PASSWORD@HOST/DB"
         )
-    return url
+    return url, retention if upkeep else None
 
 
 def _service(content: Mapping[str, Any]) -> ServiceSettings:
@@ -254,6 +274,17 @@ def _service(content: Mapping[str, Any]) -> ServiceSettings:
         listen=table.address("listen", None),
         port=table.integer("port", DEFAULT_SERVICE_PORT, 1, 65_535),
         allow=table.networks("allow", _PRIVATE),
+    )
+    table.finish()
+    return settings
+
+
+def _metrics(content: Mapping[str, Any]) -> MetricsSettings:
+    table = TomlTable("metrics", content)
+    settings = MetricsSettings(
+        listen=table.address("listen", None),
+        port=table.integer("port", DEFAULT_METRICS_PORT, 1, 65_535),
+        allow=table.networks("allow", ("127.0.0.0/8",)),
     )
     table.finish()
     return settings

@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network
 from pathlib import Path
 
+from mp.http_settings import HttpSettings
 from prober.bandwidth.settings import BandwidthSettings
 from prober.interfaces.load import ConfiguredCapacity
+from receiver.store.retention import Retention
+from requestor.profile import Profile
 from schemas.metrics import Composition
 
 
@@ -91,6 +94,16 @@ class ServiceSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MetricsSettings:
+    """Where Prometheus reads the point's state."""
+
+    listen: str | None
+    """None: nowhere."""
+    port: int
+    allow: tuple[IPv4Network, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CommandSettings:
     """A program that measures a metric."""
 
@@ -120,7 +133,10 @@ class Configuration:
     probe: ProbeSettings
     clock_assumed_error_ms: float | None
     store_url: str
+    retention: Retention | None
+    """None where somebody else looks after the database."""
     service: ServiceSettings
+    http: HttpSettings
     discovery: DiscoverySettings
     bandwidth: BandwidthPolicy
     verification: VerificationSettings
@@ -129,5 +145,8 @@ class Configuration:
     plugins: tuple[str, ...]
     """Names of entry points."""
     commands: tuple[CommandSettings, ...]
+    metrics: MetricsSettings
+    profiles: Mapping[str, Profile]
+    """By name: those that every point knows, and the operator's own."""
     log: LogSettings
     names: Mapping[str, str]

@@ -1,55 +1,95 @@
-"""Ask a measurement point's service from a program or the command line (blocking)."""
+"""Ask a measurement point's service from a program or the command line (blocking).
+
+with Client.local() as client:
+    if client.verdict("mp3", "voice").yes:
+        place_the_call()
+"""
 
 from __future__ import annotations
 
+import os
 import socket
-from dataclasses import replace
+import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
-from requestor.dialogue import (
-    MAX_LINE_BYTES,
-    document_from_line,
-    line_from_document,
-    raise_error,
-)
+from requestor.dialogue import MAX_LINE_BYTES, document_from_line, line_from_document, raise_error
+from requestor.local_point import local_point
+from requestor.profile import BUILT_IN_PROFILES, Profile
 from requestor.query import PathQuery
+from requestor.question import (
+    Question,
+    Wish,
+    both_paths_question,
+    own_address,
+    path_question,
+    status_question,
+    verify_question,
+)
 from requestor.verify_query import VerifyQuery
 from schemas.closure import ClosureCheck
 from schemas.errors import HostError, MessageError, NoAnswerError
 from schemas.result import PathResult
+from schemas.verdict import Verdict
 
 CONNECT_TIMEOUT_S = 3.0
-VERIFY_GRACE_S = 75.0
-"""Another check may be under way at the point, and comes first."""
-GRACE_S = 2.0
-"""How much longer than the point itself a client waits: the point keeps the time, this only saves from a hang."""
+Place = Path | tuple[str, int]
+"""Path of a Unix socket, or (address, TCP port)."""
+
+T = TypeVar("T")
+
+
+def place_name(service: Place) -> str:
+    """How errors call it."""
+    return str(service) if isinstance(service, Path) else f"{service[0]} tcp port {service[1]}"
+
+
+def refused(name: str, error: OSError) -> HostError | NoAnswerError:
+    """What to raise when no connection came about."""
+    if isinstance(error, TimeoutError):
+        return NoAnswerError(
+            f"service: got {name}, expected a measurement point to answer in {CONNECT_TIMEOUT_S:g} s"
+        )
+    reason = (error.strerror or str(error)).lower()
+    return HostError(f"service: got {name}, expected a measurement point there ({reason})")
 
 
 class Client:
-    """A connection to a point's service.
+    """A connection to a point's service, for one question after the other.
+
+    The service hangs up on a client that is silent for a minute, and the connection is given up after a time-out
+    (the late answer must not be taken for that of the next question); the next question connects again.
 
     Args:
         service: path of the Unix socket, or (address, port).
+        profiles: those that `verdict` knows by name.
 
     Raises:
         HostError: nobody listens there.
         NoAnswerError: the connection was not accepted in time.
     """
 
-    def __init__(self, service: Path | tuple[str, int]) -> None:
-        self._name = str(service) if isinstance(service, Path) else f"{service[0]} tcp port {service[1]}"
-        try:
-            self._socket = _connect(service)
-        except TimeoutError as error:
-            raise NoAnswerError(
-                f"service: got {self._name}, expected a measurement point to answer in {CONNECT_TIMEOUT_S:g} s"
-            ) from error
-        except OSError as error:
-            reason = (error.strerror or str(error)).lower()
-            raise HostError(f"service: got {self._name}, expected a measurement point there ({reason})") from error
+    def __init__(self, service: Place, profiles: Mapping[str, Profile] = BUILT_IN_PROFILES) -> None:
+        self.profiles = profiles
+        self._service = service
+        self._name = place_name(service)
+        self._source: str | None = None
         self._pending = b""
+        self._is_in_use = False  # a connection that has served before may be dead by now
+        self._socket: socket.socket | None = self._connect()
+
+    @classmethod
+    def local(cls) -> Client:
+        """Ask the point on this host, with the profiles of its configuration (INPATH_CONFIG or the default file).
+
+        Raises:
+            ConfigurationError: the configuration cannot be meant; see `requestor.local_point`.
+            HostError, NoAnswerError: as for the class.
+        """
+        point = local_point(os.environ)
+        return cls(point.socket, point.profiles)
 
     def __enter__(self) -> Client:
         return self
@@ -61,7 +101,39 @@ class Client:
 
     def close(self) -> None:
         """Hang up."""
-        self._socket.close()
+        if self._socket is not None:
+            self._socket.close()
+        self._socket = None
+        self._is_in_use = False
+        self._pending = b""
+
+    def verdict(self, destination: str, profile: str | Profile, *, timeout_s: float | None = None) -> Verdict:
+        """Whether the path from the point to `destination` is good enough for `profile`.
+
+        Args:
+            destination: an IPv4 address, or a name of the point's configuration.
+            profile: a name in `profiles`, or a profile.
+            timeout_s: how long the point may look for an answer, instead of 10 s.
+
+        Raises:
+            UsageError: an unknown profile.
+            RemoteError: the point refused, as for an unknown name; the text says why.
+            NoAnswerError: there is no answer to judge.
+        """
+        wish = Wish.of(destination, profile, timeout_s, self.profiles)
+        return wish.verdict(self.path(wish.query(self._own_address())))
+
+    def both_verdicts(
+        self, destination: str, profile: str | Profile, *, timeout_s: float | None = None
+    ) -> tuple[Verdict, Verdict]:
+        """The same of the way out and of the way back, in one question.
+
+        Raises:
+            UsageError, RemoteError, NoAnswerError: as `verdict`.
+        """
+        wish = Wish.of(destination, profile, timeout_s, self.profiles)
+        forward, back = self.both_paths(wish.query(self._own_address()))
+        return wish.verdict(forward), wish.verdict(back)
 
     def path(self, query: PathQuery) -> PathResult:
         """Ask for the quality of a path.
@@ -70,7 +142,7 @@ class Client:
             RemoteError: the point refused; the text says why.
             NoAnswerError: it did not answer in time.
         """
-        return self._result(self._ask_for_path(query), "result")
+        return self._put(path_question(query))
 
     def both_paths(self, query: PathQuery) -> tuple[PathResult, PathResult]:
         """Ask for the way out and the way back at once.
@@ -78,8 +150,7 @@ class Client:
         Raises:
             RemoteError, NoAnswerError: as `path`.
         """
-        document = self._ask_for_path(replace(query, both_directions=True))
-        return self._result(document, "result"), self._result(document, "return")
+        return self._put(both_paths_question(query))
 
     def verify(self, query: VerifyQuery) -> ClosureCheck:
         """Hold the composed path against a direct measurement, which takes `query.duration_s`.
@@ -88,43 +159,60 @@ class Client:
             RemoteError: the point refused, or nobody answers at the destination; the text says why.
             NoAnswerError: the point itself did not answer in time.
         """
-        question = {"ask": "verify", "query": query.to_json()}
-        check = self._ask(question, query.duration_s + VERIFY_GRACE_S).get("check")
-        if not isinstance(check, dict):
-            raise MessageError(f"service {self._name}: got no check")
-        return ClosureCheck.from_json(check)
-
-    def _ask_for_path(self, query: PathQuery) -> dict[str, Any]:
-        return self._ask({"ask": "path", "query": query.to_json()}, query.timeout_s + GRACE_S)
-
-    def _result(self, document: dict[str, Any], key: str) -> PathResult:
-        result = document.get(key)
-        if not isinstance(result, dict):
-            raise MessageError(f"service {self._name}: got {sorted(document)}, expected {key}")
-        return PathResult.from_json(result)
+        return self._put(verify_question(query))
 
     def status(self) -> dict[str, Any]:
         """Ask for the point's own state: see `mp/status.py` for the keys."""
-        status = self._ask({"ask": "status"}, CONNECT_TIMEOUT_S).get("status")
-        if not isinstance(status, dict):
-            raise MessageError(f"service {self._name}: got no status")
-        return status
+        return self._put(status_question())
 
-    def _ask(self, question: dict[str, Any], timeout_s: float) -> dict[str, Any]:
-        self._socket.settimeout(timeout_s)
+    def _own_address(self) -> str:
+        if self._source is None:
+            self._source = own_address(self.status())
+        return self._source
+
+    def _put(self, question: Question[T]) -> T:
+        return question.read(self._ask(question.document, question.timeout_s))
+
+    def _ask(self, document: dict[str, Any], timeout_s: float) -> dict[str, Any]:
+        line = line_from_document(document)
+        was_in_use = self._is_in_use
         try:
-            self._socket.sendall(line_from_document(question))
-            document = document_from_line(self._line())
-        except TimeoutError as error:
-            raise NoAnswerError(f"service {self._name}: no answer within {timeout_s:g} s") from error
-        except OSError as error:
-            raise HostError(f"service {self._name}: {error.strerror or error}") from error
+            answer = self._exchange(line, timeout_s)
+        except HostError:
+            if not was_in_use:
+                raise
+            answer = self._exchange(line, timeout_s)  # over a new connection
+        document = document_from_line(answer)
         raise_error(document)
         return document
 
-    def _line(self) -> bytes:
+    def _exchange(self, line: bytes, timeout_s: float) -> bytes:
+        """Send a line and wait for one; without an answer, the connection is given up."""
+        connection = self._socket = self._socket or self._connect()
+        deadline_s = time.monotonic() + timeout_s
+        try:
+            connection.settimeout(timeout_s)
+            connection.sendall(line)
+            answer = self._line(connection, deadline_s)
+        except TimeoutError as error:
+            self.close()
+            raise NoAnswerError(f"service {self._name}: no answer within {timeout_s:g} s") from error
+        except OSError as error:
+            self.close()
+            raise HostError(f"service {self._name}: {(error.strerror or str(error)).lower()}") from error
+        except BaseException:
+            self.close()  # what comes now would be taken for the answer of the next question
+            raise
+        self._is_in_use = True
+        return answer
+
+    def _line(self, connection: socket.socket, deadline_s: float) -> bytes:
         while b"\n" not in self._pending:
-            data = self._socket.recv(65536)
+            left_s = deadline_s - time.monotonic()
+            if left_s <= 0:
+                raise TimeoutError
+            connection.settimeout(left_s)
+            data = connection.recv(65536)
             if not data:
                 raise HostError(f"service {self._name}: hung up without an answer")
             self._pending += data
@@ -133,8 +221,14 @@ class Client:
         line, _, self._pending = self._pending.partition(b"\n")
         return line
 
+    def _connect(self) -> socket.socket:
+        try:
+            return _connect(self._service)
+        except OSError as error:
+            raise refused(self._name, error) from error
 
-def _connect(service: Path | tuple[str, int]) -> socket.socket:
+
+def _connect(service: Place) -> socket.socket:
     if not isinstance(service, Path):
         return socket.create_connection(service, CONNECT_TIMEOUT_S)
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

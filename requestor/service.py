@@ -106,9 +106,15 @@ class Service:
             )
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while line := await asyncio.wait_for(_line(reader), IDLE_S):
+        # Not `wait_for`, which may swallow a cancellation before Python 3.12.
+        while line := await self._next(reader):
             writer.write(line_from_document(await self._reply(line)))
-            await asyncio.wait_for(writer.drain(), IDLE_S)
+            async with asyncio.timeout(IDLE_S):
+                await writer.drain()
+
+    async def _next(self, reader: asyncio.StreamReader) -> bytes:
+        async with asyncio.timeout(IDLE_S):
+            return await _line(reader)
 
     async def _reply(self, line: bytes) -> dict[str, Any]:
         try:

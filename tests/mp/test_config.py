@@ -19,7 +19,7 @@ POINT = '[point]\naddress = "192.0.2.1"\n'
 
 
 WITHOUT_DEFAULT = (
-    r"name|area|serves|neighbors|assumed_error_ms|url|listen|border-\d|destinations|eth0|key_file|enabled = \[.*"
+    r"name|area|serves|neighbors|assumed_error_ms|url|listen|border-\d|destinations|eth0|key_file|group|users|certificate|key|enabled = \[.*"
 )
 
 
@@ -31,7 +31,7 @@ def uncommented(text: str) -> Configuration:
 def test_the_example_states_the_defaults() -> None:
     plain = configuration_from_toml(example_text())
     everything = uncommented(re.sub(rf"(?m)^# (?=({WITHOUT_DEFAULT})( =|$))", "#~ ", example_text()))
-    assert replace(everything, commands=()) == plain
+    assert replace(everything, commands=(), profiles=plain.profiles) == plain
 
 
 def test_every_key_of_the_example_is_allowed() -> None:
@@ -40,6 +40,9 @@ def test_every_key_of_the_example_is_allowed() -> None:
     (program,) = configuration.commands
     assert (program.name, program.unit, program.composition) == ("tcp-connect", "ms", Composition.SUM)
     assert program.command == ("/usr/lib/inpath/tcp_connect.py", "{own}", "{peer}")
+    trading = configuration.profiles["trading"]
+    assert [limit.name for limit in trading.limits] == ["rtt", "delay", "delay.p95", "loss", "r-factor"]
+    assert trading.codec.name == "opus"
     assert configuration.capacities == {"eth0": ConfiguredCapacity(ingress_mbit_s=100, egress_mbit_s=100)}
     assert configuration.discovery.destinations == configuration.verification.destinations == ("192.0.2.77",)
     assert configuration.probe.key_file == Path("/etc/inpath/stamp.key")
@@ -89,6 +92,9 @@ def test_a_file_with_names_alone_serves_the_command_line() -> None:
         ("[plugins]\ncommands = 1\n", "plugins.commands: got 1, expected a table"),
         ("[plugins.commands.x]\n", "plugins.commands.x.composition: got '', expected one of sum"),
         ('[plugins.commands.x]\ncomposition = "sum"\ncommand = "ls"\n', "x.command: got 'ls', expected a list"),
+        ('[metrics]\nlisten = "0.0.0.0"\n', "metrics.listen: got '0.0.0.0', expected a unicast IPv4 address"),
+        ("[metrics]\nport = 0\n", "metrics.port: got 0, expected a whole number from 1"),
+        ("[profiles.x]\ndelay = 150\n", r"profiles.x.delay: got 150, expected a limit such as \{ at_most = 10 \}"),
         ("[verify]\ninterval_s = 5\n", "verify.interval_s: got 5.0, expected 0, or a number from 60"),
         (
             POINT + '[probe]\nneighbors = ["192.0.2.1"]\n',
@@ -96,6 +102,11 @@ def test_a_file_with_names_alone_serves_the_command_line() -> None:
         ),
         ('[store]\nurl = "postgresql://u:hunter2@h/d"\n', r"store.url: got 'postgresql:\.\.\.', expected sqlite"),
         ('[store]\npassword = "hunter2"\n', "store.password: got '...'"),
+        ("[store]\nupkeep = 1\n", "store.upkeep: got 1, expected true or false"),
+        ("[store]\nresults_days = 0\n", "store.results_days: got 0, expected a whole number from 1 to 365"),
+        ("[store]\nminutes_days = 29\n", r"store.minutes_days: got 29, expected at least results_days \(30\)"),
+        ("[store]\nhours_days = 89\n", r"store.hours_days: got 89, expected at least minutes_days \(90\)"),
+        ("[store]\nchecks_days = 0\n", "store.checks_days: got 0, expected a whole number from 1"),
         ('[names]\na = "b"\n', "names.a: got 'b', expected an IPv4 address"),
         ('[stroe]\nurl = "mysql://u:hunter2@h/d"\n', r"stroe: got '\.\.\.', expected one of the tables"),
         ("point = 3\n", "point: got 3, expected a table"),
