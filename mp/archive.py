@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mp import clock
-from receiver.store.spool import CLOSURE_CHECK, Spool
+from receiver.store.retention import Retention
+from receiver.store.spool import Spool
+from receiver.store.spool_document import Document, document_from_check, document_from_result
 from schemas.closure import ClosureCheck
 from schemas.errors import StoreError
 from schemas.result import PathResult, ResultStatus
@@ -21,6 +24,16 @@ logger = logging.getLogger(__name__)
 
 DATABASE_GRACE_S = 0.25
 """How long an answer waits for the database, so that whoever asked finds the row there; durable it is before."""
+UPKEEP_S = 20
+"""A minute is rolled up at most this long after it may be."""
+
+
+@dataclass(slots=True)
+class _Unwritten:
+    """Documents that wait for the disk together."""
+
+    documents: list[tuple[Document, str]] = field(default_factory=list)
+    writing: asyncio.Task[None] | None = None
 
 
 class Archive:
@@ -29,16 +42,21 @@ class Archive:
     Args:
         url: of the database.
         directory: where the spool lives.
+        retention: how long the database keeps what; without it somebody else looks after the database.
     """
 
-    def __init__(self, url: str, directory: Path) -> None:
+    def __init__(self, url: str, directory: Path, retention: Retention | None = None) -> None:
         self._url = url
         self._directory = directory
+        self._retention = retention
         self._spooling = ThreadPoolExecutor(max_workers=1, thread_name_prefix="spool")
         self._storing = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
         self._spool: Spool | None = None
         self._recorder: Recorder | None = None
         self._draining: asyncio.Task[None] | None = None
+        self._unwritten = _Unwritten()
+        self._disk = asyncio.Lock()
+        self._upkeep: asyncio.Task[None] | None = None
         self._more = False
         """Something was kept after the drain that is under way had looked."""
 
@@ -51,6 +69,8 @@ class Archive:
         self._spool = Spool(self._directory / "spool.db")
         if self._spool.depth:
             self.drain_soon()
+        if self._retention is not None:
+            self._upkeep = asyncio.create_task(self._look_after(self._retention), name="look after the store")
 
     @property
     def state(self) -> RecorderState | None:
@@ -67,8 +87,9 @@ class Archive:
 
         Raises:
             StoreError: the spool refuses; nothing is durable.
+            MessageError: what no database would take.
         """
-        await self._keep(result.to_json(), result.id)
+        await self._keep(document_from_result(result), result.id)
         if result.status is ResultStatus.PENDING:
             return ()
         assert self._draining is not None  # drain_soon has just seen to it
@@ -84,12 +105,22 @@ class Archive:
         Raises:
             StoreError: the spool refuses; nothing is durable.
         """
-        await self._keep({CLOSURE_CHECK: check.to_json()}, check.id)
+        await self._keep(document_from_check(check), check.id)
 
-    async def _keep(self, document: dict[str, Any], key: str) -> None:
-        loop = asyncio.get_running_loop()
-        await loop.run_in_executor(self._spooling, self._opened().put, document, key)
+    async def _keep(self, document: Document, key: str) -> None:
+        """Wait until the document is durable; those that come while the disk is busy go to it together."""
+        unwritten = self._unwritten
+        unwritten.documents.append((document, key))
+        if unwritten.writing is None:
+            unwritten.writing = asyncio.create_task(self._write(unwritten), name="write spool")
+        await asyncio.shield(unwritten.writing)
         self.drain_soon()
+
+    async def _write(self, unwritten: _Unwritten) -> None:
+        async with self._disk:
+            self._unwritten = _Unwritten()  # from here on others wait for the next time
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(self._spooling, self._opened().put_all, unwritten.documents)
 
     def drain_soon(self) -> None:
         """Bring what waits to the database; if that is under way, once more after it."""
@@ -99,6 +130,9 @@ class Archive:
 
     async def close(self) -> None:
         """Finish what is under way; what waits is there the next time."""
+        if self._upkeep is not None:
+            self._upkeep.cancel()
+            await asyncio.gather(self._upkeep, return_exceptions=True)
         if self._draining is not None:
             await asyncio.gather(self._draining, return_exceptions=True)
         self._storing.shutdown()
@@ -118,15 +152,36 @@ class Archive:
         try:
             while self._more:
                 self._more = False
-                await loop.run_in_executor(self._storing, self._replay, clock.monotonic_ns())
+                drained = await loop.run_in_executor(self._storing, self._replay, clock.monotonic_ns())
+                self._more = self._more or bool(drained and self.waiting)
         except StoreError as error:
             logger.error("%s", error)
 
-    def _replay(self, now_ns: int) -> None:
+    def _replay(self, now_ns: int) -> int:
         if self._recorder is None:
             # Half of what the daemon imports is for the database: not before it is needed.
             from receiver.store.recorder import Recorder
             from receiver.store.result_store import ResultStore
 
             self._recorder = Recorder(ResultStore(self._url), self._opened())
-        self._recorder.drain(now_ns)
+        return self._recorder.drain(now_ns)
+
+    async def _look_after(self, retention: Retention) -> None:
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(UPKEEP_S)  # half of what the daemon imports is for the database: not at its start
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="upkeep") as thread:
+            from receiver.store.upkeep import Upkeep
+
+            upkeep = Upkeep(self._url, retention)
+            try:
+                while True:
+                    try:
+                        more = await loop.run_in_executor(thread, upkeep.step, clock.now_ns() // 1_000)
+                    except StoreError as error:
+                        more = False
+                        logger.info("store not looked after, next try in %d s: %s", UPKEEP_S, error)
+                    await asyncio.sleep(0 if more else UPKEEP_S)
+            finally:
+                upkeep.stop()
+                thread.shutdown()
+                upkeep.close()

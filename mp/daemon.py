@@ -18,12 +18,14 @@ from mp.archive import Archive
 from mp.bridge import Event, HostChanged, ReportReady, SegmentGone, SegmentKnown, Setup, UpstreamSeen
 from mp.greeter import Greeter
 from mp.host import HostState, read_host_state, require_capabilities
+from mp.http_link import HttpLink
 from mp.logs import configure_logs
 from mp.measurements import Measurements
 from mp.packet_link import PacketLink
 from mp.plugins import plugins_of
 from mp.reporter import Reporter
 from mp.segments import USUAL_PATH_BYTES, Known, Segments
+from mp.service_manager import ServiceManager
 from mp.settings import Configuration, PointSettings
 from mp.status import status_document
 from mp.verification import Verification
@@ -84,6 +86,8 @@ class Daemon:
         self.segments = Segments(
             configuration, point, self.host, plugins=plugins, registry=self.registry, key=self._key
         )
+        self.http = HttpLink(configuration, self.registry)
+        self.manager = ServiceManager.of_this_process()
         self._told: set[str] = set()
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -93,6 +97,7 @@ class Daemon:
             HostError: something that the point needs cannot be had.
         """
         async with AsyncExitStack() as stack:
+            stack.callback(self.manager.close)
             stack.push_async_callback(self.archive.close)
             self.archive.open()
             await self._open_requests(stack)
@@ -103,6 +108,8 @@ class Daemon:
             service = Service(self._answer, self.configuration.service.allow)
             stack.push_async_callback(service.close)
             await self._listen(service)
+            await self.http.start(stack)
+            await self._serve_metrics(stack)
             tasks = [asyncio.create_task(self._keep_house(), name="housekeeping")]
             verify = self.configuration.verification
             if verify.interval_s:
@@ -112,8 +119,10 @@ class Daemon:
                 tasks.append(asyncio.create_task(checks, name="verification"))
             for task in tasks:
                 stack.callback(task.cancel)
+            self.manager.ready(f"point {self.point.name} at {self.point.address}")
             logger.info("point %s at %s is ready", self.point.name, self.point.address)
             await _first(stop, tasks)
+            self.manager.stopping()
             logger.info("point %s stops", self.point.name)
 
     async def _open_requests(self, stack: AsyncExitStack) -> None:
@@ -166,6 +175,12 @@ class Daemon:
         if settings.listen is not None:
             await service.listen_tcp(settings.listen, settings.port)
 
+    async def _serve_metrics(self, stack: AsyncExitStack) -> None:
+        if self.configuration.metrics.listen is not None:
+            from mp.metrics_endpoint import MetricsEndpoint  # its library takes long to import
+
+            await MetricsEndpoint(self.configuration.metrics, self._status).start(stack)
+
     def _on_packet_event(self, event: Event) -> None:
         match event:
             case ReportReady(report=report):
@@ -214,6 +229,7 @@ class Daemon:
             segments=self.segments,
             greeter=self.greeter,
             link=self.link,
+            http=self.http,
             measurements=self.measurements,
             reporter=self.reporter,
             archive=self.archive,
@@ -246,6 +262,7 @@ class Daemon:
 
     async def _keep_house(self) -> None:
         while True:
+            self.manager.alive(f"{len(self._told)} segments measured")
             try:
                 self.segments.look()
                 self._look_at_host()

@@ -12,6 +12,7 @@ from mp import clock
 from mp.archive import Archive
 from mp.greeter import Greeter
 from mp.host import HostState
+from mp.http_link import HttpLink
 from mp.measurements import Measurements
 from mp.packet_link import PacketLink
 from mp.reporter import Reporter
@@ -31,6 +32,7 @@ def status_document(
     segments: Segments,
     greeter: Greeter,
     link: PacketLink,
+    http: HttpLink,
     measurements: Measurements,
     reporter: Reporter,
     archive: Archive,
@@ -56,6 +58,7 @@ def status_document(
             "restarts": link.restarts,
             "counters": dict(link.counters),
         },
+        "http": {"pid": http.pid, "restarts": http.restarts},
         "requests": {"pending": measurements.pending, **measurements.counters},
         "reports": dict(reporter.counters),
         "store": None if store is None else asdict(store),

@@ -185,6 +185,7 @@ class BandwidthService:
         assert self._thread is not None  # requests are read only while it runs
         loop = asyncio.get_running_loop()
         self._counters["streams-sent"] += 1
+        self._counters["sent-octets"] += order.shape.total_bytes
         self._sending = loop.run_in_executor(self._thread, door.send_stream, order, lambda: self._stopping)
         self._sending.add_done_callback(lambda _: self._gate.ended())
 

@@ -2,177 +2,113 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Connection, delete, insert, select
+from sqlalchemy import Connection, Insert, delete, insert, literal_column
+from sqlalchemy.dialects import mysql, sqlite
 
-from receiver.store.closure_rows import check_from_rows, rows_from_check
-from receiver.store.database import Database
-from receiver.store.result_rows import ResultRows, Row, result_from_rows, rows_from_result
+from receiver.store.closure_rows import rows_from_check
+from receiver.store.history import Resolution
+from receiver.store.result_reader import ResultReader
+from receiver.store.result_rows import Row, row_from_result
 from receiver.store.schema_version import upgrade_database
-from receiver.store.tables import CLOSURE_CHECKS, CLOSURE_METRICS, COMPOSED, REQUESTS, SEGMENT_METRICS, SEGMENTS
+from receiver.store.tables import CLOSURE_CHECKS, CLOSURE_METRICS, RESULTS, STALE_PERIODS
 from schemas.closure import ClosureCheck
-from schemas.errors import StoreError
 from schemas.result import PathResult, ResultStatus
 
 _KNOWLEDGE = (ResultStatus.PENDING, ResultStatus.FAILED, ResultStatus.PARTIAL, ResultStatus.COMPLETE)
 """From the least to the most: what knows less never replaces what knows more, in whatever order they come."""
 
+_WITH_VALUES = frozenset((str(ResultStatus.PARTIAL), str(ResultStatus.COMPLETE)))
 
-class ResultStore:
+
+class ResultStore(ResultReader):
     """Results by their request.
 
-    The database is first touched by the first call, which also brings its tables to this version; so a point
-    starts while its database is away. For one thread at a time.
-
-    Args:
-        url: `sqlite:///path` or `mysql+pymysql://user:password@host:port/name`.
-
-    Raises:
-        StoreError: the URL is of another kind.
+    The first call also brings the tables to this version; so a point starts while its database is away. Of its
+    methods that write, one thread at a time may be in one.
     """
 
-    def __init__(self, url: str) -> None:
-        self._database = Database(url)
-        self._is_ready = False
-
-    @property
-    def name(self) -> str:
-        """The URL without secrets."""
-        return self._database.name
-
     def prepare(self) -> None:
-        """Bring the tables to this version, once after each failure: the database may have come back empty.
-
-        Raises:
-            StoreError: the database is away, refuses, or is of a newer version.
-        """
+        """Bring the tables to this version, once after each failure: the database may have come back empty."""
         if not self._is_ready:
             upgrade_database(self._database)
             self._is_ready = True
 
     def save(self, result: PathResult) -> None:
-        """Keep `result`, in place of what was known of its request unless that was more.
+        """As `save_all` for one result."""
+        self.save_all([result])
 
-        Saving twice changes nothing, so a replay is harmless.
+    def save_all(self, results: Sequence[PathResult], checks: Sequence[ClosureCheck] = ()) -> None:
+        """Keep results and closure checks, all or none.
+
+        A result replaces what was known of its request unless that was more; a request is known by its id and its
+        time. Saving twice changes nothing, so a replay is harmless.
 
         Raises:
             StoreError: nothing was saved.
-            MessageError: a time in the result is not RFC 3339.
+            MessageError: a time is not RFC 3339.
         """
-        rows = rows_from_result(result)
-        replaceable = [str(status) for status in _KNOWLEDGE[: _KNOWLEDGE.index(result.status) + 1]]
-        with self._transaction() as connection:
-            # A write comes first, so that SQLite takes its one write lock at once and never has to trade up.
-            connection.execute(
-                delete(REQUESTS).where(REQUESTS.c.id == result.id, REQUESTS.c.status.in_(replaceable))
-            )
-            if connection.execute(select(REQUESTS.c.id).where(REQUESTS.c.id == result.id)).first() is None:
-                _insert(connection, rows)
+        self.save_rows([row_from_result(result) for result in results], checks)
 
-    def get(self, request_id: str) -> PathResult | None:
-        """The result of one request, None when it was never asked.
-
-        Raises:
-            StoreError: the database is away or refuses.
-        """
-        results = self._load(1, [REQUESTS.c.id == request_id])
-        return results[0] if results else None
-
-    def latest(
-        self, limit: int, *, source: str | None = None, destination: str | None = None
-    ) -> Sequence[PathResult]:
-        """The newest results first, of one source or destination if given.
-
-        Raises:
-            StoreError: the database is away or refuses.
-        """
-        wanted = []
-        if source is not None:
-            wanted.append(REQUESTS.c.source == source)
-        if destination is not None:
-            wanted.append(REQUESTS.c.destination == destination)
-        return self._load(limit, wanted)
+    def save_rows(self, rows: Sequence[Row], checks: Sequence[ClosureCheck] = ()) -> None:
+        """As `save_all`, for rows of `row_from_result`."""
+        kept = [rows_from_check(check) for check in checks]
+        with self._watched():
+            self._database.write(lambda connection: _save(connection, rows, kept))
 
     def save_check(self, check: ClosureCheck) -> None:
-        """Keep a closure check; saving twice changes nothing.
-
-        Raises:
-            StoreError: nothing was saved.
-            MessageError: its time is not RFC 3339.
-        """
-        row, metrics = rows_from_check(check)
-        with self._transaction() as connection:
-            connection.execute(delete(CLOSURE_CHECKS).where(CLOSURE_CHECKS.c.id == check.id))
-            connection.execute(insert(CLOSURE_CHECKS), row)
-            if metrics:
-                connection.execute(insert(CLOSURE_METRICS), metrics)
-
-    def latest_checks(self, limit: int) -> Sequence[ClosureCheck]:
-        """The newest closure checks first.
-
-        Raises:
-            StoreError: the database is away or refuses.
-        """
-        newest = select(CLOSURE_CHECKS).order_by(CLOSURE_CHECKS.c.checked_at_us.desc(), CLOSURE_CHECKS.c.id)
-        with self._transaction() as connection:
-            checks = connection.execute(newest.limit(limit)).mappings().all()
-            metrics = _children(connection, CLOSURE_METRICS.c.check_id, [check["id"] for check in checks])
-        return [check_from_rows(check, metrics[check["id"]]) for check in checks]
-
-    def close(self) -> None:
-        """Close all connections."""
-        self._database.close()
-
-    @contextmanager
-    def _transaction(self) -> Iterator[Connection]:
-        self.prepare()
-        try:
-            with self._database.transaction() as connection:
-                yield connection
-        except StoreError:
-            self._is_ready = False
-            raise
-
-    def _load(self, limit: int, wanted: Sequence[ColumnElement[bool]]) -> Sequence[PathResult]:
-        newest = select(REQUESTS).where(*wanted)
-        newest = newest.order_by(REQUESTS.c.requested_at_us.desc(), REQUESTS.c.id).limit(limit)
-        with self._transaction() as connection:
-            requests = connection.execute(newest).mappings().all()
-            ids = [request["id"] for request in requests]
-            segments = _children(connection, SEGMENTS.c.request_id, ids)
-            metrics = _children(connection, SEGMENT_METRICS.c.request_id, ids)
-            composed = _children(connection, COMPOSED.c.request_id, ids)
-        return [
-            result_from_rows(
-                ResultRows(
-                    request=request,
-                    segments=segments[request["id"]],
-                    segment_metrics=metrics[request["id"]],
-                    composed=composed[request["id"]],
-                )
-            )
-            for request in requests
-        ]
+        """As `save_all` for one closure check."""
+        self.save_all([], [check])
 
 
-def _insert(connection: Connection, rows: ResultRows) -> None:
-    connection.execute(insert(REQUESTS), rows.request)
-    for table, children in (
-        (SEGMENTS, rows.segments),
-        (SEGMENT_METRICS, rows.segment_metrics),
-        (COMPOSED, rows.composed),
-    ):
-        if children:
-            connection.execute(insert(table), children)
+def _save(connection: Connection, rows: Sequence[Row], checks: Sequence[tuple[Row, Sequence[Row]]]) -> None:
+    if rows:
+        connection.execute(_UPSERTS[connection.dialect.name], rows)
+        _mark_minutes(connection, rows)
+    for row, metrics in checks:
+        connection.execute(delete(CLOSURE_CHECKS).where(CLOSURE_CHECKS.c.id == row["id"]))
+        connection.execute(insert(CLOSURE_CHECKS), row)
+        if metrics:
+            connection.execute(insert(CLOSURE_METRICS), metrics)
 
 
-def _children(connection: Connection, parent: Column[str], ids: Sequence[str]) -> dict[str, list[Row]]:
-    """The rows of the table of column `parent` by what they have there."""
-    by_parent: dict[str, list[Row]] = defaultdict(list)
-    if ids:
-        for row in connection.execute(select(parent.table).where(parent.in_(ids))).mappings():
-            by_parent[row[parent.name]].append(row)
-    return by_parent
+def _mark_minutes(connection: Connection, rows: Sequence[Row]) -> None:
+    """Note which minutes must be rolled up (again): always in new rows, so that writers never wait for others."""
+    minute = Resolution.MINUTE
+    starts = {minute.start_us(row["requested_at_us"]) for row in rows if row["status"] in _WITH_VALUES}
+    if starts:
+        marks = [{"resolution": str(minute), "start_us": start_us} for start_us in sorted(starts)]
+        connection.execute(insert(STALE_PERIODS), marks)
+
+
+def _knowledge(column: str) -> str:
+    ranks = " ".join(f"WHEN '{status}' THEN {rank}" for rank, status in enumerate(_KNOWLEDGE))
+    return f"(CASE {column} {ranks} END)"
+
+
+def _upsert_mysql() -> Insert:
+    # Plain text, since PyMySQL makes one statement of many rows only where nothing is bound behind VALUES.
+    knows_as_much = f"{_knowledge('VALUES(status)')} >= {_knowledge('results.status')}"
+    names = [column.name for column in RESULTS.columns if not column.primary_key and column.name != "status"]
+    # MariaDB assigns from left to right: the status comes last, because the others look at it.
+    changes: list[tuple[str, Any]] = [
+        (name, literal_column(f"IF({knows_as_much}, VALUES({name}), results.{name})"))
+        for name in (*names, "status")
+    ]
+    return mysql.insert(RESULTS).on_duplicate_key_update(changes)
+
+
+def _upsert_sqlite() -> Insert:
+    statement = sqlite.insert(RESULTS)
+    return statement.on_conflict_do_update(
+        index_elements=list(RESULTS.primary_key),
+        set_={
+            column.name: statement.excluded[column.name] for column in RESULTS.columns if not column.primary_key
+        },
+        where=literal_column(f"{_knowledge('excluded.status')} >= {_knowledge('results.status')}"),
+    )
+
+
+_UPSERTS = {"mysql": _upsert_mysql(), "sqlite": _upsert_sqlite()}

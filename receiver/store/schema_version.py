@@ -14,7 +14,7 @@ from sqlalchemy import Connection, inspect, text
 from receiver.store.database import Database
 from schemas.errors import StoreError
 
-HEAD = "0003"
+HEAD = "0004"
 """The newest revision in `migrations/versions`."""
 
 VERSION_TABLE = "alembic_version"
@@ -72,7 +72,10 @@ def _migrate(database: Database, revision: str, *, down: bool) -> None:
     from alembic.config import Config
     from alembic.util import CommandError
 
-    with as_file(files("receiver.store") / "migrations") as scripts, database.transaction() as connection:
+    with (
+        as_file(files("receiver.store") / "migrations") as scripts,
+        database.transaction(patient=True) as connection,
+    ):
         config = Config()
         config.set_main_option("script_location", str(scripts).replace("%", "%%"))
         config.set_main_option("path_separator", "os")

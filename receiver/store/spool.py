@@ -7,9 +7,10 @@ database that has failed.
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -17,10 +18,9 @@ from typing import Any
 
 from schemas.errors import StoreError
 
-CLOSURE_CHECK = "closure_check"
-"""The key of a document that holds a closure check; one without it is a result."""
-
 BUSY_TIMEOUT_S = 2.0
+RESERVE_BYTES = 4 * 1024 * 1024
+"""Of disk beside the file: SQLite needs room to remove documents too, so a full disk would hold them for ever."""
 
 _TABLES = """
     CREATE TABLE IF NOT EXISTS entries (
@@ -59,6 +59,7 @@ class Spool:
 
     def __init__(self, path: Path | str) -> None:
         self._path = Path(path)
+        self._reserve = self._path.with_suffix(".reserve")
         self._lock = Lock()  # made in one thread, used in another, closed in the first
         with self._errors():
             self._connection = sqlite3.connect(
@@ -74,6 +75,8 @@ class Spool:
         except StoreError:
             self._connection.close()
             raise
+        if not self._reserve.exists():
+            self._keep_reserve()
 
     @property
     def depth(self) -> int:
@@ -87,11 +90,16 @@ class Spool:
 
     def put(self, document: Mapping[str, Any], key: str) -> int:
         """Keep a JSON document at the end of the queue; durable when this returns. Gives the entry's id."""
-        text = json.dumps(document, allow_nan=False)
-        with self._lock, self._errors():
-            cursor = self._connection.execute("INSERT INTO entries (key, document) VALUES (?, ?)", (key, text))
-            self._depth += 1
-        return cursor.lastrowid or 0
+        return self.put_all([(document, key)])[0]
+
+    def put_all(self, documents: Sequence[tuple[Mapping[str, Any], str]]) -> Sequence[int]:
+        """Keep documents with their keys in this order, all or none; to wait for the disk once is enough."""
+        texts = [(key, json.dumps(document, allow_nan=False)) for document, key in documents]
+        with self._lock:
+            with self._transaction():
+                ids = [self._insert(key, text) for key, text in texts]
+            self._depth += len(ids)
+        return ids
 
     def oldest(self, limit: int) -> Sequence[SpoolEntry]:
         """The first `limit` documents in the order in which they were put."""
@@ -104,20 +112,20 @@ class Spool:
     def remove(self, ids: Sequence[int]) -> None:
         """Forget documents; ids that are not there change nothing."""
         with self._lock:
-            with self._transaction():
-                removed = sum(self._delete(one) for one in ids)
-            self._depth -= removed
+            self._depth -= self._clear(lambda: self._delete(ids))
 
     def set_aside(self, entry_id: int, reason: str) -> None:
         """Take a document that no database takes out of the way of the others; the file keeps it for a person."""
+        copy = (
+            "INSERT INTO refused (id, key, document, reason) SELECT id, key, document, ? FROM entries WHERE id = ?"
+        )
+
+        def work() -> int:
+            self._connection.execute(copy, (reason, entry_id))
+            return self._delete([entry_id])
+
         with self._lock:
-            with self._transaction():
-                self._connection.execute(
-                    "INSERT INTO refused (id, key, document, reason) "
-                    "SELECT id, key, document, ? FROM entries WHERE id = ?",
-                    (reason, entry_id),
-                )
-                removed = self._delete(entry_id)
+            removed = self._clear(work)
             self._depth -= removed
             self._refused += removed
 
@@ -126,8 +134,33 @@ class Spool:
         with self._lock, self._errors():
             self._connection.close()
 
-    def _delete(self, entry_id: int) -> int:
-        return self._connection.execute("DELETE FROM entries WHERE id = ?", (entry_id,)).rowcount
+    def _clear(self, work: Callable[[], int]) -> int:
+        """Do `work`, which makes room; on a full disk in the room that is reserved for it."""
+        try:
+            with self._transaction():
+                return work()
+        except StoreError:
+            if not self._reserve.exists():
+                raise
+            self._reserve.unlink()
+            with self._transaction():
+                removed = work()
+            with self._errors():
+                self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            self._keep_reserve()
+            return removed
+
+    def _keep_reserve(self) -> None:
+        with suppress(OSError), self._reserve.open("wb") as file:  # a full disk has none: then the next time
+            os.posix_fallocate(file.fileno(), 0, RESERVE_BYTES)
+
+    def _delete(self, ids: Sequence[int]) -> int:
+        delete = "DELETE FROM entries WHERE id = ?"
+        return self._connection.executemany(delete, [(one,) for one in ids]).rowcount if ids else 0
+
+    def _insert(self, key: str, text: str) -> int:
+        insert = "INSERT INTO entries (key, document) VALUES (?, ?)"
+        return self._connection.execute(insert, (key, text)).lastrowid or 0
 
     def _count(self, table: str) -> int:
         return int(self._connection.execute(f"SELECT COUNT(*) FROM {table}").fetchone()[0])

@@ -12,7 +12,6 @@ from sqlalchemy import (
     Column,
     Double,
     ForeignKey,
-    ForeignKeyConstraint,
     Index,
     Integer,
     MetaData,
@@ -40,71 +39,84 @@ _INNODB: dict[str, Any] = {"mysql_engine": "InnoDB", "mysql_charset": "utf8mb4"}
 
 METADATA = MetaData()
 
-REQUESTS = Table(
-    "requests",
+RESULTS = Table(
+    "results",
     METADATA,
+    # By time first: what comes in goes to the end of the table, and a stretch of time lies in one piece.
+    Column("requested_at_us", BigInteger, primary_key=True, autoincrement=False),
     Column("id", CHAR(ID_LENGTH), primary_key=True),
     Column("status", String(NAME_LENGTH), nullable=False),
     Column("source", String(ADDRESS_LENGTH), nullable=False),
     Column("destination", String(ADDRESS_LENGTH), nullable=False),
     Column("metrics", METRIC_NAMES, nullable=False, comment="names separated by spaces"),
-    Column("requested_at_us", BigInteger, nullable=False),
     Column("elapsed_ms", Double),
+    Column("points", LONG_TEXT, comment="addresses separated by spaces; null unless complete"),
+    Column("segments", LONG_TEXT, nullable=False, comment="JSON array, as in result.schema.json"),
+    Column("composed", LONG_TEXT, nullable=False, comment="JSON object, as in result.schema.json"),
     Column("warnings", LONG_TEXT, nullable=False, comment="JSON array of strings"),
-    Index("requests_by_time", "requested_at_us"),
-    Index("requests_by_path", "source", "destination", "requested_at_us"),
+    Index("results_by_id", "id"),
+    Index("results_by_path", "source", "destination", "requested_at_us"),
+    **_INNODB,
+)
+"""One row for each request. On MariaDB in daily partitions, which forbid foreign keys: hence no child tables."""
+
+
+def _rollup_table(name: str) -> Table:
+    return Table(
+        name,
+        METADATA,
+        Column("source", String(ADDRESS_LENGTH), primary_key=True),
+        Column("destination", String(ADDRESS_LENGTH), primary_key=True),
+        Column("metric", String(NAME_LENGTH), primary_key=True),
+        Column("start_us", BigInteger, primary_key=True, autoincrement=False),
+        Column("count", BigInteger, nullable=False),
+        Column("total", Double, nullable=False),
+        Column("minimum", Double, nullable=False),
+        Column("maximum", Double, nullable=False),
+        Column("histogram", LONG_TEXT, nullable=False, comment="bin:count, see value_histogram.py"),
+        Index(f"{name}_by_time", "start_us"),
+        **_INNODB,
+    )
+
+
+MINUTES = _rollup_table("minutes")
+HOURS = _rollup_table("hours")
+
+STALE_PERIODS = Table(
+    "stale_periods",
+    METADATA,
+    Column("id", BigInteger().with_variant(Integer(), "sqlite"), primary_key=True),
+    Column("resolution", String(NAME_LENGTH), nullable=False),
+    Column("start_us", BigInteger, nullable=False),
+    Index("stale_periods_by_time", "resolution", "start_us"),
+    **_INNODB,
+)
+"""Periods whose roll-up does not know all their results: one row for each transaction that brought some."""
+
+ROUTE_EVENTS = Table(
+    "route_events",
+    METADATA,
+    Column("source", String(ADDRESS_LENGTH), primary_key=True),
+    Column("destination", String(ADDRESS_LENGTH), primary_key=True),
+    Column("at_us", BigInteger, primary_key=True, autoincrement=False),
+    Column("old_points", LONG_TEXT, nullable=False, comment="JSON array of addresses"),
+    Column("new_points", LONG_TEXT, nullable=False, comment="JSON array of addresses"),
+    Column("duration_us", BigInteger, comment="how long the old path had stood; null when that is not known"),
+    Index("route_events_by_time", "at_us"),
     **_INNODB,
 )
 
-SEGMENTS = Table(
-    "segments",
+LATEST_ROUTES = Table(
+    "latest_routes",
     METADATA,
-    Column("request_id", CHAR(ID_LENGTH), ForeignKey("requests.id", ondelete="CASCADE"), primary_key=True),
-    Column("position", Integer, primary_key=True, autoincrement=False, comment="0 is the segment at the source"),
-    Column("upstream", String(ADDRESS_LENGTH), nullable=False),
-    Column("current", String(ADDRESS_LENGTH), nullable=False),
-    Column("state", String(NAME_LENGTH), nullable=False),
-    Column("measured_at_us", BigInteger),
+    Column("source", String(ADDRESS_LENGTH), primary_key=True),
+    Column("destination", String(ADDRESS_LENGTH), primary_key=True),
+    Column("at_us", BigInteger, nullable=False),
+    Column("points", LONG_TEXT, nullable=False, comment="addresses separated by spaces"),
+    Index("latest_routes_by_time", "at_us"),
     **_INNODB,
 )
-
-SEGMENT_METRICS = Table(
-    "segment_metrics",
-    METADATA,
-    Column("request_id", CHAR(ID_LENGTH), primary_key=True),
-    Column("position", Integer, primary_key=True, autoincrement=False),
-    Column("metric", String(NAME_LENGTH), primary_key=True),
-    Column("value", Double),
-    Column("unit", String(NAME_LENGTH), nullable=False),
-    Column("count", BigInteger, nullable=False),
-    Column("statistics", LONG_TEXT, nullable=False, comment="JSON object of the other statistics"),
-    ForeignKeyConstraint(
-        ["request_id", "position"], ["segments.request_id", "segments.position"], ondelete="CASCADE"
-    ),
-    **_INNODB,
-)
-
-COMPOSED = Table(
-    "composed",
-    METADATA,
-    Column("request_id", CHAR(ID_LENGTH), ForeignKey("requests.id", ondelete="CASCADE"), primary_key=True),
-    Column("metric", String(NAME_LENGTH), primary_key=True),
-    Column("value", Double),
-    Column("unit", String(NAME_LENGTH), nullable=False),
-    Column("low", Double),
-    Column("high", Double),
-    Column("oldest_age_s", Double),
-    Column("count", BigInteger, nullable=False),
-    Column("binding_upstream", String(ADDRESS_LENGTH)),
-    Column("binding_current", String(ADDRESS_LENGTH)),
-    Column("method", String(NAME_LENGTH), nullable=False),
-    Column("flags", String(255), nullable=False, comment="names separated by spaces"),
-    Column("p50", Double),
-    Column("p95", Double),
-    Column("p99", Double),
-    Column("quantile_method", String(NAME_LENGTH)),
-    **_INNODB,
-)
+"""The newest complete result of each pair that is rolled up."""
 
 CLOSURE_CHECKS = Table(
     "closure_checks",
@@ -118,6 +130,7 @@ CLOSURE_CHECKS = Table(
     Column("verdict", String(NAME_LENGTH), nullable=False),
     Column("warnings", LONG_TEXT, nullable=False, comment="JSON array of strings"),
     Index("closure_checks_by_path", "source", "destination", "checked_at_us"),
+    Index("closure_checks_by_time", "checked_at_us"),
     **_INNODB,
 )
 

@@ -1,12 +1,18 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from mp.archive import Archive
+from receiver.store.history import Resolution
 from receiver.store.result_store import ResultStore
+from receiver.store.retention import Retention
 from receiver.store.spool import Spool
-from tests.receiver.paths import result, unanswered, usual
+from tests.receiver.paths import NOW_MS, result, unanswered, usual
 
 
 def test_a_recorded_answer_is_in_the_database_when_record_returns(tmp_path: Path) -> None:
@@ -60,3 +66,50 @@ def test_what_waited_is_drained_at_the_next_start(tmp_path: Path) -> None:
     store = ResultStore(url)
     assert store.get(answer.id) == answer
     store.close()
+
+
+def test_answers_that_come_while_the_disk_is_busy_go_to_the_disk_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches: list[int] = []
+    put_all = Spool.put_all
+
+    def counted(spool: Spool, documents: Sequence[tuple[Mapping[str, Any], str]]) -> Sequence[int]:
+        batches.append(len(documents))
+        return put_all(spool, documents)
+
+    monkeypatch.setattr(Spool, "put_all", counted)
+    url = f"sqlite:///{tmp_path / 'results.db'}"
+
+    async def story() -> None:
+        archive = Archive(url, tmp_path)
+        archive.open()
+        await asyncio.gather(*(archive.record(result((usual(0),), identifier=f"{n:032x}")) for n in range(200)))
+        await archive.close()
+
+    asyncio.run(story())
+    assert sum(batches) == 200 and len(batches) <= 3
+    store = ResultStore(url)
+    assert len(store.latest(1_000)) == 200
+    store.close()
+
+
+def test_an_archive_with_retention_rolls_up_what_it_keeps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mp.archive.UPKEEP_S", 0.01)
+    url = f"sqlite:///{tmp_path / 'results.db'}"
+    answer = result((usual(0),))
+
+    async def story() -> None:
+        archive = Archive(url, tmp_path, Retention(results_days=365, minutes_days=365, hours_days=36_500))
+        archive.open()
+        await archive.record(answer)
+        reader = ResultStore(url)
+        async with asyncio.timeout(20):
+            while not reader.history(answer.source, answer.destination, "rtt", 0, 1 << 60, Resolution.HOUR):
+                await asyncio.sleep(0.05)
+        reader.close()
+        await archive.close()
+
+    monkeypatch.setattr("mp.archive.clock.now_ns", lambda: (NOW_MS + 7_200_000) * 1_000_000)
+    asyncio.run(story())
+    assert Spool(tmp_path / "spool.db").depth == 0

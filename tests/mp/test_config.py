@@ -19,7 +19,8 @@ POINT = '[point]\naddress = "192.0.2.1"\n'
 
 
 WITHOUT_DEFAULT = (
-    r"name|area|serves|neighbors|assumed_error_ms|url|listen|border-\d|destinations|eth0|key_file|group|users|certificate|key|enabled = \[.*"
+    r"name|area|serves|neighbors|assumed_error_ms|url|listen|border-\d|destinations|eth0|key_file|group|users"
+    r"|certificate|key|enabled = \[.*"
 )
 
 

@@ -250,8 +250,11 @@ def network(
 
 
 def _probe_faster(configuration: Path) -> None:
+    """And greet nobody, unless a test says otherwise: on the wire are then only the packets of the test."""
     text = configuration.read_text()
-    configuration.write_text(text.replace("[probe]\n", f"[probe]\nrate_per_s = {PROBES_PER_S}\n"))
+    configuration.write_text(
+        text.replace("[probe]\n", f"[discovery]\ninterval_s = 0\n\n[probe]\nrate_per_s = {PROBES_PER_S}\n")
+    )
 
 
 def start(net: Network) -> None:

@@ -6,7 +6,8 @@ from schemas.intervals import rate_interval, ratio_interval, t_quantile
 
 
 @pytest.mark.parametrize(
-    ("degrees", "quantile"), [(1, 12.7062), (4, 2.7764), (5, 2.5706), (6, 2.4469), (9, 2.2622), (30, 2.0423), (600, 1.9639)]
+    ("degrees", "quantile"),
+    [(1, 12.7062), (4, 2.7764), (5, 2.5706), (6, 2.4469), (9, 2.2622), (30, 2.0423), (600, 1.9639)],
 )
 def test_the_quantiles_of_student_are_those_of_the_tables(degrees: int, quantile: float) -> None:
     assert t_quantile(degrees) == pytest.approx(quantile, abs=2e-3)

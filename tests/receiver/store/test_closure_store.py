@@ -5,7 +5,8 @@ from pathlib import Path
 
 from receiver.store.recorder import Recorder
 from receiver.store.result_store import ResultStore
-from receiver.store.spool import CLOSURE_CHECK, Spool
+from receiver.store.spool import Spool
+from receiver.store.spool_document import document_from_check
 from schemas.closure import ClosureCheck, ClosureMetric, ClosureVerdict, Interval
 
 CHECK = ClosureCheck(
@@ -58,7 +59,7 @@ def test_a_spooled_check_reaches_the_database(tmp_path: Path) -> None:
     store = ResultStore(f"sqlite:///{tmp_path / 'results.db'}")
     spool = Spool(tmp_path / "spool.db")
     recorder = Recorder(store, spool)
-    spool.put({CLOSURE_CHECK: CHECK.to_json()}, CHECK.id)
+    spool.put(document_from_check(CHECK), CHECK.id)
     assert recorder.drain(0) == 1
     assert store.latest_checks(9) == [CHECK]
     recorder.close()

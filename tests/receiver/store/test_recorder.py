@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,8 +8,11 @@ import pytest
 
 from lab.database import PrivateMariaDB
 from receiver.store.recorder import BATCH, DatabaseState, Recorder
+from receiver.store.result_rows import Row
 from receiver.store.result_store import ResultStore
 from receiver.store.spool import Spool
+from receiver.store.spool_document import document_from_result
+from schemas.closure import ClosureCheck
 from schemas.errors import StoreError
 from schemas.result import PathResult
 from tests.receiver.paths import REQUEST_ID, result, unanswered, usual
@@ -32,9 +35,9 @@ class CountedStore(ResultStore):
 
     attempts = 0
 
-    def save(self, result: PathResult) -> None:
+    def save_rows(self, rows: Sequence[Row], checks: Sequence[ClosureCheck] = ()) -> None:
         self.attempts += 1
-        super().save(result)
+        super().save_rows(rows, checks)
 
 
 class Point:
@@ -47,7 +50,7 @@ class Point:
 
     def record(self, result: PathResult) -> None:
         """Keep a result, and bring it to the database at once if that is believed up."""
-        self.spool.put(result.to_json(), result.id)
+        self.spool.put(document_from_result(result), result.id)
         if self.recorder.state.database is DatabaseState.UP:
             self.recorder.drain(LONG_AGO_NS)
 
@@ -87,8 +90,7 @@ def test_a_result_waits_in_the_spool_while_the_database_is_away(away: Point) -> 
 
 
 def test_what_waits_is_replayed_when_the_database_is_back(away: Point, tmp_path: Path) -> None:
-    for number in range(BATCH + 5):
-        away.record(numbered(number))
+    away.spool.put_all([(document_from_result(numbered(number)), "key") for number in range(BATCH + 5)])
     (tmp_path / "later").mkdir()
     assert away.recorder.drain(0) == BATCH
     assert away.recorder.drain(0) == 5

@@ -3,25 +3,30 @@ from __future__ import annotations
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from importlib.resources import as_file, files
 from pathlib import Path
 from threading import Timer
+from typing import Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Engine, create_engine, event, inspect, text
+from sqlalchemy import Connection, Engine, Insert, TextClause, create_engine, event, inspect, text
 
 from receiver.store import database
+from receiver.store.history import Resolution
 from receiver.store.result_store import ResultStore
+from receiver.store.retention import Retention
 from receiver.store.schema_version import HEAD, VERSION_TABLE, current_revision, downgrade, upgrade
 from receiver.store.tables import METADATA
+from receiver.store.upkeep import Upkeep
 from schemas.errors import StoreError
-from tests.receiver.paths import REQUEST_ID, lacking, result, usual
+from tests.receiver.paths import NOW_MS, REQUEST_ID, lacking, pending, result, unanswered, usual
 
 ROOT = Path(__file__).parents[3]
 
@@ -74,6 +79,63 @@ def test_results_of_the_version_before_say_how_they_came_about(database_url: str
         assert kept.composed[metric] == answer.composed[metric]
 
 
+def test_results_of_all_kinds_go_down_and_up_unchanged_and_are_rolled_up_then(database_url: str) -> None:
+    kept = [
+        result((usual(0), usual(1)), identifier=f"{1:032x}"),
+        result((usual(0), pending(1), lacking(2, "jitter")), identifier=f"{2:032x}"),
+        unanswered(f"{3:032x}"),
+        *(result((usual(0),), identifier=f"{number:032x}") for number in range(10, 600)),
+    ]
+    store = ResultStore(database_url)
+    store.save_all(kept)
+    store.close()
+    downgrade(database_url, "0003")
+    assert {"requests", "segments", "segment_metrics", "composed"} < tables(database_url)
+    assert "results" not in tables(database_url)
+
+    store = ResultStore(database_url)
+    assert sorted(store.latest(1_000), key=lambda one: one.id) == kept
+    upkeep = Upkeep(database_url, Retention())
+    upkeep.roll_up(NOW_MS * 1_000 + 7_200_000_000)
+    (hour,) = store.history(kept[0].source, kept[0].destination, "rtt", 0, 1 << 60, Resolution.HOUR)
+    assert hour.count == 591
+    upkeep.close()
+    store.close()
+
+
+def test_a_migration_that_broke_off_is_made_whole_the_next_time(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = ResultStore(database_url)
+    answer = result((usual(0),))
+    store.save(answer)
+    store.close()
+    execute = Connection.execute
+    for statement in ("INSERT INTO segments", "INSERT INTO composed"):
+        with monkeypatch.context() as broken:
+            broken.setattr(Connection, "execute", _failing_at(statement, execute))
+            with pytest.raises(StoreError, match="broken off"):
+                downgrade(database_url, "0003")
+    downgrade(database_url, "0003")
+    for statement in ("INSERT INTO results_new", "INSERT INTO stale_periods"):
+        with monkeypatch.context() as broken:
+            broken.setattr(Connection, "execute", _failing_at(statement, execute))
+            with pytest.raises(StoreError, match="broken off"):
+                upgrade(database_url)
+    store = ResultStore(database_url)
+    assert list(store.latest(9)) == [answer]
+    store.close()
+
+
+def _failing_at(statement: str, execute: Callable[..., Any]) -> Callable[..., Any]:
+    def instead(connection: Connection, what: Any, *rest: Any, **options: Any) -> Any:
+        if isinstance(what, Insert | TextClause) and str(what).startswith(statement):
+            raise StoreError("broken off")
+        return execute(connection, what, *rest, **options)
+
+    return instead
+
+
 def test_going_down_cuts_the_list_of_metrics_behind_the_last_that_fits(database_url: str) -> None:
     names = tuple(f"plug-in-{'x' * 22}{number:02d}" for number in range(32))
     store = ResultStore(database_url)
@@ -122,7 +184,7 @@ def test_going_down_to_a_revision_that_is_not_there_is_refused(tmp_path: Path) -
     upgrade(url)
     with pytest.raises(StoreError, match="7777"):
         downgrade(url, "7777")
-    assert "requests" in tables(url)
+    assert "results" in tables(url)
 
 
 def test_alembic_is_not_imported_when_there_is_nothing_to_do(tmp_path: Path) -> None:

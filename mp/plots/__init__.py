@@ -1,0 +1,1 @@
+"""Pictures of stored answers; only `style`, `history` and `waterfall` need matplotlib."""
