@@ -54,7 +54,7 @@ from lab.state import STATE_DIRECTORY_VARIABLE
 from lab.teardown import take_down
 from lab.topology import topology_from_json
 from mp.config import load_configuration
-from mp.http_link import HttpLink
+from mp.http.link import HttpLink
 from requestor.client import Client
 from requestor.query import PathQuery
 from schemas.errors import HostError, InpathError

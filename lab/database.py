@@ -27,6 +27,7 @@ _OPTIONS = """\
 [mysqld]
 datadir={data}
 socket={directory}/mariadb.sock
+tmpdir={directory}
 pid-file={directory}/mariadb.pid
 log-error={directory}/mariadb.log
 bind-address=127.0.0.1

@@ -10,7 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from mp.http_settings import http_settings
+from mp.http.settings import http_settings
 from mp.settings import (
     BandwidthPolicy,
     CommandSettings,

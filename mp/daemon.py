@@ -18,7 +18,7 @@ from mp.archive import Archive
 from mp.bridge import Event, HostChanged, ReportReady, SegmentGone, SegmentKnown, Setup, UpstreamSeen
 from mp.greeter import Greeter
 from mp.host import HostState, read_host_state, require_capabilities
-from mp.http_link import HttpLink
+from mp.http.link import HttpLink
 from mp.logs import configure_logs
 from mp.measurements import Measurements
 from mp.packet_link import PacketLink
@@ -80,7 +80,7 @@ class Daemon:
         self.registry = registry_with(plugin.metric for plugin in plugins)
         key_file = configuration.probe.key_file
         self._key = None if key_file is None else StampKey.from_file(key_file)
-        self.archive = Archive(configuration.store_url, point.state_dir)
+        self.archive = Archive(configuration.store_url, point.state_dir, configuration.retention)
         self.link = PacketLink(self._setup, self._on_packet_event)
         self.reporter = Reporter(point.address, configuration.measurement.port)
         self.segments = Segments(

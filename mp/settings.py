@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network
 from pathlib import Path
 
-from mp.http_settings import HttpSettings
+from mp.http.settings import HttpSettings
 from prober.bandwidth.settings import BandwidthSettings
 from prober.interfaces.load import ConfiguredCapacity
 from receiver.store.retention import Retention

@@ -12,7 +12,7 @@ from mp import clock
 from mp.archive import Archive
 from mp.greeter import Greeter
 from mp.host import HostState
-from mp.http_link import HttpLink
+from mp.http.link import HttpLink
 from mp.measurements import Measurements
 from mp.packet_link import PacketLink
 from mp.reporter import Reporter

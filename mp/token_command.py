@@ -13,7 +13,7 @@ import click
 from mp import clock
 from mp.commands import config_option
 from mp.config import load_configuration
-from mp.token_file import changed_tokens, read_tokens
+from mp.http.token_file import changed_tokens, read_tokens
 from requestor.http.tokens import ID_BYTES, MAX_TOKENS, SECRET_BYTES, Scope, Token, new_token
 from schemas.errors import UsageError
 from schemas.rfc3339 import rfc3339_from_us

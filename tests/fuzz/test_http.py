@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis import GenerationMode
 from schemathesis.specs.openapi import checks
 
-from mp.token_file import changed_tokens
+from mp.http.token_file import changed_tokens
 from requestor.http.tokens import ID_BYTES, SECRET_BYTES, Scope, new_token
 from tests.requestor.http.serving import LIMIT_S, Served, served, short_folder
 

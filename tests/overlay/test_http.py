@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from mp.config import load_configuration
-from mp.http_link import HttpLink
+from mp.http.link import HttpLink
 from schemas.metrics import METRICS
 from tests.overlay.network import Network, eventually
 from tests.requestor.http.serving import Reply, UnixConnection, reply_of

@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from mp.http_listeners import open_listeners
-from mp.http_process import HttpServer, server_config
-from mp.http_settings import HttpSettings, http_settings
+from mp.http.listeners import open_listeners
+from mp.http.process import HttpServer, server_config
+from mp.http.settings import HttpSettings, http_settings
 from requestor.dialogue import MAX_LINE_BYTES
 from requestor.http.app import application
 from requestor.http.callers import Doorkeeper, LocalPolicy

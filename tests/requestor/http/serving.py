@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from mp.config import configuration_from_toml
-from mp.http_link import HttpLink
+from mp.http.link import HttpLink
 from schemas.metrics import METRICS
 from tests.requestor.http.fake_point import NAMES, OWN, FakePoint
 

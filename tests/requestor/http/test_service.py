@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from mp.unprivileged import user_entry
+from mp.http.unprivileged import user_entry
 from requestor.http.jobs import MAX_RUNNING_OF_ONE
 from requestor.http.point import GRACE_S
 from requestor.http.questions import MAX_PAIRS

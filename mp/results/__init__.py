@@ -1,0 +1,1 @@
+"""`inpath results`: stored answers listed, shown, exported, drawn and pruned."""
