@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import time
 from collections import defaultdict
 from itertools import pairwise
 from pathlib import Path
@@ -52,7 +53,6 @@ def assert_agrees(row: Network, document: dict[str, Any]) -> None:
     composed = document["composed"]
     assert list(composed) == list(DEFAULT_METRICS)
     for metric in composed.values():
-        assert metric["count"] >= 100
         assert metric["low"] <= metric["value"] <= metric["high"]
     loss = composed["loss"]
     for segment, ends in zip(document["segments"], (("p1", "p2"), ("p2", "p3")), strict=True):
@@ -83,7 +83,7 @@ def test_the_answer_agrees_with_what_the_lab_knows(row: Network, asker: str, des
         assert_agrees(row, document)
         composed = document["composed"]
         near = is_near(composed["delay"]["value"], delay_ms) and is_near(composed["rtt"]["value"], rtt_ms)
-        return document if near else None
+        return document if near and all(metric["count"] >= 100 for metric in composed.values()) else None
 
     document = eventually(near_answer, f"delay near {delay_ms} and rtt near {rtt_ms} ms", within_s=25)
     expected = target if target[0].isdigit() else row.address(target)
@@ -182,8 +182,17 @@ def queued_packets(net: Network, node: str) -> int:
     return int(found.group(1))
 
 
+def settled(net: Network, node: str) -> int:
+    """The same, when the last copy of a request of another test has passed."""
+    while True:
+        before = queued_packets(net, node)
+        time.sleep(1)
+        if queued_packets(net, node) == before:
+            return before
+
+
 def test_other_traffic_is_not_queued_and_a_request_is(row: Network) -> None:
-    before = queued_packets(row, "p2")
+    before = settled(row, "p2")
     with (
         Stream(row, "h2", "h1") as plain,
         Stream(row, "h2", "h1", port=49862) as same_port,

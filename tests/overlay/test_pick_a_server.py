@@ -61,10 +61,11 @@ def test_the_caller_takes_the_better_path_and_changes_when_it_gets_bad() -> None
         def both_will_do() -> Answer | None:
             # A busy machine may have delayed packets while they were counted; the window forgets that.
             answer = call(net)
-            return answer if answer.stderr.count(": yes") == len(SERVERS) else None
+            is_better = answer.stdout == "200 OK north\n"
+            return answer if is_better and answer.stderr.count(": yes") == len(SERVERS) else None
 
-        first = eventually(both_will_do, "a yes for both paths", within_s=20)
-        assert (first.exit_code, first.stdout) == (0, "200 OK north\n")
+        first = eventually(both_will_do, "a yes for both paths, and north taken", within_s=40)
+        assert first.exit_code == 0
 
         net.lab.set_link("caller", "edge-north", {"delay_ms": 300})
 
