@@ -211,7 +211,7 @@ class SenderSession:
             user_stamped: T4 is not the kernel's.
 
         Raises:
-            ProbeError: no STAMP reply, or not to a probe of this session; the text is a ProbeFault.
+            ProbeError: no STAMP reply, or to none of its probes; the text is a ProbeFault.
         """
         packet = ReflectorPacket.from_bytes(data, self._format.key)
         exchange = self._exchange_of(packet)

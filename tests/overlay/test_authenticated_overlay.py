@@ -52,7 +52,7 @@ def test_points_that_share_a_key_give_complete_and_true_answers(row: Network) ->
         return result if near else None
 
     result = eventually(true_answer, f"delay near {truth.delay_ms} and rtt near {truth.rtt_ms} ms", within_s=30)
-    assert result.composed["loss"].value == pytest.approx(0, abs=0.03)
+    assert result.composed["loss"].value == 0
 
 
 def test_the_path_mtu_is_found_with_the_key_too(row: Network) -> None:
