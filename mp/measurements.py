@@ -48,11 +48,6 @@ class _Pending:
     """Held while an answer is recorded: a report and the end of the time may come together."""
 
     @property
-    def far_end(self) -> str:
-        """The host at the other end of the path."""
-        return self.request.source if self.request.returning else self.request.destination
-
-    @property
     def elapsed_ms(self) -> float:
         """Time since the request was made, exact to a microsecond."""
         return (clock.monotonic_ns() - self.started_ns) // 1000 / 1000
@@ -170,7 +165,7 @@ class Measurements:
     def on_unreachable(self, destination: str, reason: str) -> None:
         """The destination refused a request: nobody will answer those that wait for it."""
         for pending in tuple(self._pending.values()):
-            if pending.far_end == destination:
+            if pending.request.far_end == destination:
                 self._refuse(pending, f"destination {destination}: {reason}")
 
     async def _answer(self, pending: _Pending, whole: Message) -> None:

@@ -6,16 +6,26 @@ a decision goes out, and whoever calls carries it out.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network
 
 from processor.decision import Decision, Forward, HandOver, PassThrough, Report, SendReport
-from processor.segment_table import PreparedSegment, SegmentTable
+from processor.segment_table import SegmentTable
+from processor.tail_table import TailTable
+from schemas.authentication import Standing, latest_standing, request_standing, sealed
 from schemas.errors import MessageError
+from schemas.keyring import NO_KEYS, Keyring, MessageKey
 from schemas.message import MAX_RECORDS, Message, SegmentRecord, SegmentState, check_consistency
 from schemas.payload import payload_from_xml, xml_from_payload
-from schemas.xml_codec import MAX_XML_BYTES, append_to_xml, message_from_xml, message_to_xml, record_to_xml
+from schemas.xml_codec import (
+    END_TAG,
+    MAX_XML_BYTES,
+    head_to_xml,
+    message_from_xml,
+    message_to_xml,
+    untagged_record,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,14 +72,27 @@ class Pipeline:
         identity: this point.
         segments: what is known of the segments that end here.
         on_upstream: hears for each record whose segment was asked for, so that somebody measures it.
+        tails: what is known of paths from here on.
+        keyring: checks what others wrote, and signs what this point adds.
+        is_required: pass by what is not signed by somebody whose key is held here.
     """
 
     def __init__(
-        self, identity: PointIdentity, segments: SegmentTable, on_upstream: Callable[[UpstreamAsked], None]
+        self,
+        identity: PointIdentity,
+        segments: SegmentTable,
+        on_upstream: Callable[[UpstreamAsked], None],
+        *,
+        tails: TailTable | None = None,
+        keyring: Keyring = NO_KEYS,
+        is_required: bool = False,
     ) -> None:
         self.identity = identity
+        self.keyring = keyring
         self._segments = segments
         self._on_upstream = on_upstream
+        self._tails = tails or TailTable()
+        self._is_required = is_required
 
     def process(self, payload: bytes, *, source: str, destination: str, now_ms: int, room: int) -> Decision:
         """Decide about one payload.
@@ -86,16 +109,12 @@ class Pipeline:
             check_consistency(message)
         except MessageError as error:
             return PassThrough(f"malformed: {error}")
-        refusal = self._refusal(message, source, destination)
+        refusal = self._refusal(message, source, destination) or self._distrust(xml, message)
         if refusal is not None:
             return PassThrough(refusal)
-        record, encoded = self._record(message, now_ms)
-        extended = append_to_xml(xml, message, encoded)
-        if len(extended) > MAX_XML_BYTES:
-            return PassThrough(f"message: got {len(extended)} octets, expected at most {MAX_XML_BYTES}")
-        if message.request.hello or self.identity.is_last_for(message.request.destination):
-            return SendReport(_report(message, extended, final=True))
-        return _fit(message, xml, record, extended, room)
+        if not xml.endswith(END_TAG):  # somebody ended it otherwise (white space, comments)
+            xml = message_to_xml(message)
+        return self._extend(xml, message, now_ms, room)
 
     def _refusal(self, message: Message, source: str, destination: str) -> str | None:
         request = message.request
@@ -111,46 +130,73 @@ class Pipeline:
             return f"mrp: got {len(message.records)} records, expected fewer than {MAX_RECORDS}"
         return None
 
-    def _record(self, message: Message, now_ms: int) -> tuple[SegmentRecord, bytes]:
+    def _distrust(self, xml: bytes, message: Message) -> str | None:
+        """Why nothing is to be added to the message, by the tags of its source and of the point before.
+
+        That point looked at all before it, and its tag covers it.
+        """
+        standings = {request_standing(message.request, self.keyring), latest_standing(xml, message, self.keyring)}
+        if Standing.FORGED in standings:
+            return f"a: wrong tag of {message.latest_point} or of the source, expected one of a key of its area"
+        if self._is_required and standings != {Standing.AUTHENTIC}:
+            return f"a: got {', '.join(sorted(standings))}, expected tags of keys that are held here"
+        return None
+
+    def _extend(self, xml: bytes, message: Message, now_ms: int, room: int) -> Decision:
+        """Add this point's record, and go on, or end here."""
+        request = message.request
+        record = self._record(message, now_ms)
+        body = untagged_record(*record)
+        key = self.keyring.signer(request.asker, request.far_end)
+        extended = sealed(xml[: -len(END_TAG)] + body, key)
+        is_last = request.hello or self.identity.is_last_for(request.destination)
+        if not is_last and (tail := self._tails.fresh(request, now_ms=now_ms)) is not None:
+            for one in tail:
+                told = one.segment.record(
+                    request.metrics, current=one.current, now_ms=now_ms, told_by=self.identity.address
+                )
+                extended = sealed(extended[: -len(END_TAG)] + untagged_record(told, one.segment.elements), key)
+            is_last = True
+        if len(extended) > MAX_XML_BYTES:
+            return PassThrough(f"message: got {len(extended)} octets, expected at most {MAX_XML_BYTES}")
+        if is_last:
+            return SendReport(_report(message, extended, final=True))
+        return _fit(message, xml, body, extended, room, key)
+
+    def _record(self, message: Message, now_ms: int) -> tuple[SegmentRecord, Mapping[str, bytes] | None]:
+        """What this point adds, and its metrics as they were encoded before."""
         request = message.request
         upstream = message.latest_point
         segment = self._segments.fresh(upstream, now_ms=now_ms, max_age_ms=request.max_age_ms)
         known = () if segment is None else segment.metrics
         missing = tuple(name for name in request.metrics if name not in known)
         self._on_upstream(UpstreamAsked(upstream, request.metrics, missing, hello=request.hello))
+        address = self.identity.address
         if segment is None:
-            pending = SegmentRecord(
-                upstream=upstream, current=self.identity.address, state=SegmentState.PENDING, recorded_at_ms=now_ms
-            )
-            return pending, record_to_xml(pending)
-        record = _measured(segment, request.metrics, missing, self.identity.address, now_ms)
-        return record, record_to_xml(record, segment.elements)
+            return SegmentRecord(
+                upstream=upstream, current=address, state=SegmentState.PENDING, recorded_at_ms=now_ms
+            ), None
+        return segment.record(request.metrics, current=address, now_ms=now_ms), segment.elements
 
 
-def _measured(
-    segment: PreparedSegment, asked: tuple[str, ...], missing: tuple[str, ...], current: str, now_ms: int
-) -> SegmentRecord:
-    return SegmentRecord(
-        upstream=segment.upstream,
-        current=current,
-        state=SegmentState.MEASURED,
-        recorded_at_ms=now_ms,
-        age_ms=max(0, now_ms - segment.newest_sample_at_ms),
-        metrics={name: segment.metrics[name] for name in asked if name in segment.metrics},
-        unsupported=missing,
-    )
-
-
-def _fit(message: Message, xml: bytes, record: SegmentRecord, extended: bytes, room: int) -> Decision:
+def _fit(
+    message: Message, xml: bytes, body: bytes, extended: bytes, room: int, key: MessageKey | None
+) -> Decision:
+    """Forward the whole message, or hand over what came and go on with the own record alone."""
     payload = payload_from_xml(extended, room)
     if payload is not None:
         return Forward(payload)
-    rest = Message(
-        request=replace(message.request, part=message.request.part + 1, last_point=message.latest_point),
-        records=(record,),
+    if not message.records:
+        return PassThrough(f"room: got {room} octets, expected enough for one record")
+    latest = message.records[-1].tag
+    rest = replace(
+        message.request,
+        part=message.request.part + 1,
+        last_point=message.latest_point,
+        previous_tag=None if latest is None else latest.octets,
     )
-    payload = payload_from_xml(message_to_xml(rest), room)
-    if payload is None or not message.records:
+    payload = payload_from_xml(sealed(head_to_xml(rest) + body, key), room)
+    if payload is None:
         return PassThrough(f"room: got {room} octets, expected enough for one record")
     return HandOver(_report(message, xml, final=False), payload)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from schemas.message import SegmentRecord, SegmentState
 from schemas.metrics import Statistics
 from schemas.xml_codec import metric_to_xml
 
@@ -30,6 +31,28 @@ class PreparedSegment:
             newest_sample_at_ms=newest_sample_at_ms,
             metrics=metrics,
             elements={name: metric_to_xml(name, statistics) for name, statistics in metrics.items()},
+        )
+
+    def record(
+        self, asked: tuple[str, ...], *, current: str, now_ms: int, told_by: str | None = None
+    ) -> SegmentRecord:
+        """What to append for it.
+
+        Args:
+            asked: names of metrics; those that are not known here are unsupported.
+            current: the point where the segment ends.
+            now_ms: milliseconds since the Unix epoch, on this point's clock.
+            told_by: this point, when the segment ends at another.
+        """
+        return SegmentRecord(
+            upstream=self.upstream,
+            current=current,
+            state=SegmentState.MEASURED,
+            recorded_at_ms=now_ms,
+            age_ms=max(0, now_ms - self.newest_sample_at_ms),
+            told_by=told_by,
+            metrics={name: self.metrics[name] for name in asked if name in self.metrics},
+            unsupported=tuple(name for name in asked if name not in self.metrics),
         )
 
 

@@ -28,6 +28,15 @@ class SegmentState(StrEnum):
     """The point has just learned of its upstream; it has begun to measure and has no numbers yet."""
 
 
+@dataclass(frozen=True, slots=True)
+class Tag:
+    """Who vouches for what stands before it (`a` in the message); see `authentication.py`."""
+
+    key_id: str
+    octets: bytes
+    """16 of HMAC-SHA-256, or 64 of an Ed25519 signature."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeasureRequest:
     """What is to be measured, for whom, and until when (`mr` in the message)."""
@@ -58,11 +67,24 @@ class MeasureRequest:
     """This is the way back: reports go to `destination`, who asked, and not to `source` (`rt`)."""
     hello: bool = False
     """The request ends at the first point that it meets, which is so found as a neighbor (`he`)."""
+    slice_index: int = 0
+    """Which part of the metrics of a larger question this asks for (`sl`, attribute `i`)."""
+    slices: int = 1
+    """In how many such parts the question was sent (`sl`, attribute `n`)."""
+    previous_tag: bytes | None = None
+    """The tag of the last record that was handed over before this part, if it had one (`pv`)."""
+    tag: Tag | None = None
+    """By which the source vouches for the request (`a`)."""
 
     @property
     def asker(self) -> str:
         """Where reports go."""
         return self.destination if self.returning else self.source
+
+    @property
+    def far_end(self) -> str:
+        """The host at the other end of the path, as seen from who asked."""
+        return self.source if self.returning else self.destination
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,10 +98,14 @@ class SegmentRecord:
     """When the point appended the record, on its own clock, milliseconds since the Unix epoch (`ts`)."""
     age_ms: int = 0
     """How old the newest sample was at that moment (`ag`)."""
+    told_by: str | None = None
+    """The point that added the record from what it knew of a segment further on; None: `current` did (`fr`)."""
     metrics: Mapping[str, Statistics] = field(default_factory=lambda: MappingProxyType({}))
     """Statistics by metric name; of a pending record, none."""
     unsupported: tuple[str, ...] = ()
     """Metrics that were asked for and that this point cannot give (`un`)."""
+    tag: Tag | None = None
+    """By which the point that added the record vouches for the whole message up to here (`a`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +136,10 @@ def check_consistency(message: Message) -> None:
         raise MessageError(f"pt: got {request.part}, expected lp with every part after the first and only there")
     if request.returning and (request.return_id is not None or request.hello):
         raise MessageError("rt: got a way back that asks for more, expected neither ri nor he beside it")
+    if request.slice_index >= request.slices:
+        raise MessageError(f"sl: got {request.slice_index} of {request.slices}, expected an index below that")
+    if request.previous_tag is not None and request.part == 0:
+        raise MessageError("pv: got a tag in the first part, expected it only in parts after that")
     expected = request.last_point or request.source
     for record in message.records:
         if record.upstream != expected:

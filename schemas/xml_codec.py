@@ -7,6 +7,7 @@ before it costs anything: size first, then any DOCTYPE ends the parse, so no ent
 from __future__ import annotations
 
 import re
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -14,13 +15,14 @@ from typing import Any, NoReturn
 from xml.parsers import expat
 
 from schemas.errors import MessageError
-from schemas.message import MAX_RECORDS, MeasureRequest, Message, SegmentRecord, SegmentState
+from schemas.message import MAX_RECORDS, MeasureRequest, Message, SegmentRecord, SegmentState, Tag
 from schemas.metrics import METRIC_NAME, METRICS, ScalarStatistics, Statistics, statistic_fields
 
 MAX_XML_BYTES = 65_536
 """255 records of all metrics are about 100 KiB; no path that answers in time needs more than 64 KiB at once."""
 
 END_TAG = b"</m>"
+RECORD_END = b"</mrp>"
 _XML_SPACE = " \t\n\r"
 _XML_SPACES = re.compile(f"[{_XML_SPACE}]+")
 _OCTET = r"(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
@@ -32,6 +34,9 @@ _GREATEST_NUMBER = 999_999_999_999_999.0
 """Of a decimal number in a message; what is beyond is written as this."""
 _TRUTH = re.compile(r"[01]")
 _BINS = re.compile(rf"-?[1-9][0-9]{{0,14}}(?:[{_XML_SPACE}]+-?[1-9][0-9]{{0,14}}){{0,255}}")
+_KEY_ID = re.compile(r"[a-z0-9][a-z0-9.\-]{0,15}")
+_TAG = re.compile(r"[A-Za-z0-9_\-]{21}[AQgw]|[A-Za-z0-9_\-]{85}[AQgw]")
+"""16 or 64 octets in base64url; the last digit holds but two bits, so that each value has one form."""
 MAX_METRICS = 32
 """Of one request."""
 _OWN_ELEMENT = tuple(name for name, metric in METRICS.items() if metric.statistics is not ScalarStatistics)
@@ -68,6 +73,8 @@ _address = _pattern(_ADDRESS, str, "a dotted IPv4 address")
 _count = _pattern(_COUNT, int, "a whole number of at most 15 digits")
 _number = _pattern(_NUMBER, float, "a decimal number with at most 15 digits before and 9 after the point")
 _truth = _pattern(_TRUTH, "1".__eq__, "0 or 1")
+_key_id = _pattern(_KEY_ID, str, "the id of a key")
+_tag_octets = _pattern(_TAG, lambda text: urlsafe_b64decode(text + "=="), "a tag of 16 or 64 octets in base64url")
 _metric_name = _pattern(METRIC_NAME, str, "the name of a metric")
 _bins = _pattern(_BINS, lambda text: " ".join(_XML_SPACES.split(text)), "counts and skips of bins")
 _BY_TYPE: Mapping[type, Convert] = MappingProxyType({int: _count, float: _number, bool: _truth, str: _bins})
@@ -100,23 +107,31 @@ _GRAMMAR: Mapping[str, _Rule] = MappingProxyType(
                 ("ri", 0, 1),
                 ("rt", 0, 1),
                 ("he", 0, 1),
+                ("sl", 0, 1),
+                ("pv", 0, 1),
+                ("a", 0, 1),
             )
         ),
         "mrp": _Rule(
             children=(
                 *((name, 1, 1) for name in ("up", "mp", "ts")),
                 ("ag", 0, 1),
+                ("fr", 0, 1),
                 *((name, 0, 1) for name in _OWN_ELEMENT),
                 ("x", 0, MAX_METRICS),
                 ("un", 0, 1),
+                ("a", 0, 1),
             ),
             optional={"s": _state},
         ),
-        **{name: _Rule(text=_address) for name in ("hs", "hd", "up", "mp", "lp")},
+        **{name: _Rule(text=_address) for name in ("hs", "hd", "up", "mp", "lp", "fr")},
         **{name: _Rule(text=_count) for name in ("ct", "lt", "ma", "cp", "pt", "ts", "ag")},
         **{name: _Rule(text=_metric_names) for name in ("ms", "un")},
         **{name: _Rule(text=_identifier) for name in ("id", "ri")},
         **{name: _Rule(text=_truth) for name in ("rt", "he")},
+        "sl": _Rule(required={"i": _count, "n": _count}),
+        "pv": _Rule(text=_tag_octets),
+        "a": _Rule(required={"k": _key_id, "t": _tag_octets}),
         **{name: _metric_rule(METRICS[name].statistics) for name in _OWN_ELEMENT},
         "x": _metric_rule(ScalarStatistics, m=_metric_name),
     }
@@ -180,6 +195,10 @@ def _build_request(element: _Element) -> MeasureRequest:
         return_id=value.get("ri"),
         returning=value.get("rt", False),
         hello=value.get("he", False),
+        slice_index=value.get("sl", (0, 1))[0],
+        slices=value.get("sl", (0, 1))[1],
+        previous_tag=value.get("pv"),
+        tag=value.get("a"),
     )
 
 
@@ -195,8 +214,10 @@ def _build_record(element: _Element) -> SegmentRecord:
         state=element.attributes.get("s", SegmentState.MEASURED),
         recorded_at_ms=value["ts"],
         age_ms=value.get("ag", 0),
+        told_by=value.get("fr"),
         metrics=MappingProxyType(metrics),
         unsupported=value.get("un", ()),
+        tag=value.get("a"),
     )
 
 
@@ -216,6 +237,14 @@ def _build_scalar(element: _Element) -> tuple[str, ScalarStatistics]:
     return element.attributes["m"], ScalarStatistics(**values)
 
 
+def _build_slice(element: _Element) -> tuple[int, int]:
+    return element.attributes["i"], element.attributes["n"]
+
+
+def _build_tag(element: _Element) -> Tag:
+    return Tag(element.attributes["k"], element.attributes["t"])
+
+
 _BUILDERS: Mapping[str, Callable[[_Element], Any]] = MappingProxyType(
     {
         "m": _build_message,
@@ -223,6 +252,8 @@ _BUILDERS: Mapping[str, Callable[[_Element], Any]] = MappingProxyType(
         "mrp": _build_record,
         **dict.fromkeys(_OWN_ELEMENT, _build_statistics),
         "x": _build_scalar,
+        "sl": _build_slice,
+        "a": _build_tag,
     }
 )
 
@@ -323,8 +354,23 @@ def metric_to_xml(name: str, statistics: Statistics) -> bytes:
     return f"<{head}{attributes}/>".encode()
 
 
+def tag_to_xml(tag: Tag) -> bytes:
+    """The element `a`."""
+    return f'<a k="{tag.key_id}" t="{_tag_text(tag.octets)}"/>'.encode()
+
+
+def _tag_text(octets: bytes) -> str:
+    return urlsafe_b64encode(octets).decode().rstrip("=")
+
+
 def record_to_xml(record: SegmentRecord, prepared: Mapping[str, bytes] | None = None) -> bytes:
     """The record's element; `prepared` gives metric elements that `metric_to_xml` made before."""
+    tag = b"" if record.tag is None else tag_to_xml(record.tag)
+    return b"".join((untagged_record(record, prepared), tag, RECORD_END))
+
+
+def untagged_record(record: SegmentRecord, prepared: Mapping[str, bytes] | None = None) -> bytes:
+    """The record's element up to where its tag belongs."""
     names = [name for name in _OWN_ELEMENT if name in record.metrics]
     names += [name for name in record.metrics if name not in _OWN_ELEMENT]
     elements = b"".join(
@@ -333,40 +379,38 @@ def record_to_xml(record: SegmentRecord, prepared: Mapping[str, bytes] | None = 
     pending = record.state is SegmentState.PENDING
     head = f'<mrp s="{record.state}">' if pending else "<mrp>"
     age = "" if pending else f"<ag>{record.age_ms}</ag>"
+    told_by = "" if record.told_by is None else f"<fr>{record.told_by}</fr>"
     unsupported = f"<un>{' '.join(record.unsupported)}</un>" if record.unsupported else ""
     return b"".join(
         (
-            f"{head}<up>{record.upstream}</up><mp>{record.current}</mp><ts>{record.recorded_at_ms}</ts>{age}".encode(),
+            f"{head}<up>{record.upstream}</up><mp>{record.current}</mp>".encode(),
+            f"<ts>{record.recorded_at_ms}</ts>{age}{told_by}".encode(),
             elements,
-            f"{unsupported}</mrp>".encode(),
+            unsupported.encode(),
         )
     )
 
 
-def message_to_xml(message: Message) -> bytes:
-    """Encode in the one form that all points write; `message_from_xml` reverses it."""
-    request = message.request
-    copy = f"<cp>{request.copy}</cp>" if request.copy else ""
-    part = f"<pt>{request.part}</pt>" if request.part else ""
-    last_point = f"<lp>{request.last_point}</lp>" if request.last_point else ""
-    return_id = f"<ri>{request.return_id}</ri>" if request.return_id else ""
-    returning = "<rt>1</rt>" if request.returning else ""
-    hello = "<he>1</he>" if request.hello else ""
+def head_to_xml(request: MeasureRequest) -> bytes:
+    """The document from its beginning to the end of the request."""
+    slices = f'<sl i="{request.slice_index}" n="{request.slices}"/>' if request.slices > 1 else ""
+    previous = "" if request.previous_tag is None else f"<pv>{_tag_text(request.previous_tag)}</pv>"
     head = (
         f"<m><mr><hs>{request.source}</hs><hd>{request.destination}</hd><id>{request.id}</id>"
         f"<ms>{' '.join(request.metrics)}</ms><ct>{request.created_at_ms}</ct><lt>{request.lifetime_ms}</lt>"
-        f"<ma>{request.max_age_ms}</ma>{copy}{part}{last_point}"
-        f"{return_id}{returning}{hello}</mr>"
+        f"<ma>{request.max_age_ms}</ma>"
+        f"{f'<cp>{request.copy}</cp>' if request.copy else ''}"
+        f"{f'<pt>{request.part}</pt>' if request.part else ''}"
+        f"{f'<lp>{request.last_point}</lp>' if request.last_point else ''}"
+        f"{f'<ri>{request.return_id}</ri>' if request.return_id else ''}"
+        f"{'<rt>1</rt>' if request.returning else ''}{'<he>1</he>' if request.hello else ''}"
+        f"{slices}{previous}"
     )
-    return b"".join((head.encode(), *(record_to_xml(record) for record in message.records), END_TAG))
+    tag = b"" if request.tag is None else tag_to_xml(request.tag)
+    return head.encode() + tag + b"</mr>"
 
 
-def append_to_xml(xml: bytes, message: Message, record: bytes) -> bytes:
-    """The document `xml`, whose value is `message`, with one more encoded record.
-
-    The record is spliced in before the closing tag, so that nothing already there is written again; a document
-    that somebody ended otherwise (white space, comments) is written anew.
-    """
-    if not xml.endswith(END_TAG):
-        xml = message_to_xml(message)
-    return xml[: -len(END_TAG)] + record + END_TAG
+def message_to_xml(message: Message) -> bytes:
+    """Encode in the one form that all points write; `message_from_xml` reverses it."""
+    records = (record_to_xml(record) for record in message.records)
+    return b"".join((head_to_xml(message.request), *records, END_TAG))

@@ -8,12 +8,17 @@ from types import MappingProxyType
 from hypothesis import strategies as st
 
 from schemas.histogram import LAST_BIN, Histogram
-from schemas.message import MeasureRequest, Message, SegmentRecord, SegmentState
+from schemas.message import MeasureRequest, Message, SegmentRecord, SegmentState, Tag
 from schemas.metrics import METRICS, ScalarStatistics, Statistics, statistic_fields
 
 addresses = st.tuples(*[st.integers(0, 255)] * 4).map(lambda octets: ".".join(map(str, octets)))
 identifiers = st.integers(0, 2**128 - 1).map("{:032x}".format)
 counts = st.integers(0, 10**15 - 1)
+tags = st.builds(
+    Tag,
+    st.from_regex(r"[a-z0-9][a-z0-9.\-]{0,15}", fullmatch=True),
+    st.binary(min_size=16, max_size=16) | st.binary(min_size=64, max_size=64),
+)
 PLUGIN_METRICS = ("icmp-rtt", "x")
 """Names that no registry of this program holds; a message may ask for them all the same."""
 metric_names = st.lists(st.sampled_from([*METRICS, *PLUGIN_METRICS]), min_size=1, unique=True).map(
@@ -54,8 +59,10 @@ def records(draw: st.DrawFn, upstream: str, asked: tuple[str, ...]) -> SegmentRe
         state=state,
         recorded_at_ms=draw(counts),
         age_ms=draw(counts) if measured else 0,
+        told_by=draw(st.none() | addresses),
         metrics=MappingProxyType({name: draw(statistics_of(name)) for name in given}),
         unsupported=tuple(name for name in asked if measured and name not in given),
+        tag=draw(st.none() | tags),
     )
 
 
@@ -63,6 +70,7 @@ def records(draw: st.DrawFn, upstream: str, asked: tuple[str, ...]) -> SegmentRe
 def messages(draw: st.DrawFn) -> Message:
     asked = draw(metric_names)
     part = draw(st.sampled_from((0, 0, 1, 7)))
+    slice_index = draw(st.sampled_from((0, 0, 2)))
     request = MeasureRequest(
         source=draw(addresses),
         destination=draw(addresses),
@@ -75,6 +83,10 @@ def messages(draw: st.DrawFn) -> Message:
         part=part,
         last_point=draw(addresses) if part else None,
         returning=draw(st.booleans()),
+        slice_index=slice_index,
+        slices=draw(st.integers(slice_index + 1, 4)),
+        previous_tag=draw(st.none() | st.binary(min_size=16, max_size=16)) if part else None,
+        tag=draw(st.none() | tags),
     )
     if not request.returning:
         request = replace(request, hello=draw(st.booleans()), return_id=draw(st.none() | identifiers))

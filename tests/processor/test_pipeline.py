@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 from ipaddress import IPv4Network
+from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -10,6 +12,9 @@ from hypothesis import strategies as st
 from processor.decision import Decision, Forward, HandOver, PassThrough, SendReport
 from processor.pipeline import Pipeline, PointIdentity, UpstreamAsked
 from processor.segment_table import FRESH_MS, PreparedSegment, SegmentTable
+from processor.tail_table import Tail, TailSegment, TailTable
+from schemas.authentication import Standing, record_standings, signed_request
+from schemas.keyring import NO_KEYS, HmacKey, KeyIdentity, Keyring
 from schemas.message import MeasureRequest, Message, SegmentState
 from schemas.payload import message_from_payload, payload_from_xml
 from schemas.xml_codec import message_to_xml
@@ -31,16 +36,31 @@ REQUEST = MeasureRequest(
 class Point:
     """A point on a small network, with the upstreams that it would begin to measure."""
 
-    def __init__(self, address: str, *, serves: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        address: str,
+        *,
+        serves: tuple[str, ...] = (),
+        keyring: Keyring = NO_KEYS,
+        is_required: bool = False,
+    ) -> None:
         self.asked: list[UpstreamAsked] = []
         self.wanted: list[str] = []
         self.segments = SegmentTable()
+        self.tails = TailTable()
         identity = PointIdentity(
             address=address,
             own_addresses=frozenset({address, f"192.168.0.{address.rsplit('.', 1)[1]}"}),
             serves=tuple(IPv4Network(prefix) for prefix in serves),
         )
-        self.pipeline = Pipeline(identity, self.segments, self._asked)
+        self.pipeline = Pipeline(
+            identity,
+            self.segments,
+            self._asked,
+            tails=self.tails,
+            keyring=keyring,
+            is_required=is_required,
+        )
 
     def _asked(self, asked: UpstreamAsked) -> None:
         self.asked.append(asked)
@@ -235,3 +255,111 @@ def test_a_message_without_room_for_one_record_passes_unchanged() -> None:
 @given(st.binary(max_size=400))
 def test_any_octets_give_a_decision(data: bytes) -> None:
     assert isinstance(Point("10.0.0.2").takes(data), PassThrough)
+
+
+def test_a_document_that_ends_in_a_comment_is_written_anew_and_extended() -> None:
+    point = Point("10.0.0.2").knows("10.0.0.1")
+    decision = point.takes(message_to_xml(Message(request=REQUEST)) + b"<!-- end -->")
+    assert isinstance(decision, Forward)
+    assert len(message_from_payload(decision.payload).records) == 1
+
+
+AREA = Keyring((HmacKey(KeyIdentity(id="a1", areas=("",)), b"k" * 32),))
+
+
+def signed(request: MeasureRequest = REQUEST) -> Message:
+    return Message(request=signed_request(request, AREA))
+
+
+def test_points_with_a_key_sign_what_they_add_and_check_what_came() -> None:
+    first = Point("10.0.0.2", keyring=AREA).knows("10.0.0.1").takes(signed())
+    assert isinstance(first, Forward)
+    last = Point("10.0.0.200", keyring=AREA).knows("10.0.0.2").takes(first.payload)
+    assert isinstance(last, SendReport)
+    whole = message_from_payload(last.report.payload)
+    assert set(record_standings(whole, AREA)) == {Standing.AUTHENTIC}
+
+
+@pytest.mark.parametrize("place", [b"<ts>", b"<up>10.0.0.", b"<lt>"], ids=["a record", "a chain", "the request"])
+def test_nothing_is_added_to_what_was_changed_on_the_way_and_nobody_is_probed(place: bytes) -> None:
+    first = Point("10.0.0.2", keyring=AREA).knows("10.0.0.1").takes(signed())
+    assert isinstance(first, Forward)
+    at = first.payload.index(place) + len(place)
+    tampered = first.payload[:at] + b"2" + first.payload[at + 1 :]
+    point = Point("10.0.0.3", keyring=AREA).knows("10.0.0.2")
+    assert isinstance(point.takes(tampered), PassThrough)
+    assert point.asked == []
+
+
+@pytest.mark.parametrize("is_required", [False, True])
+def test_what_nobody_signed_is_extended_only_where_no_signature_is_required(is_required: bool) -> None:
+    point = Point("10.0.0.2", keyring=AREA, is_required=is_required).knows("10.0.0.1")
+    assert isinstance(point.takes(Message(request=REQUEST)), PassThrough if is_required else Forward)
+    assert isinstance(point.takes(signed()), Forward)
+
+
+def test_records_handed_over_are_chained_to_those_that_go_on() -> None:
+    message: Message | bytes = signed()
+    reports = []
+    for number in range(2, 30):
+        point = Point(f"10.0.0.{number}", keyring=AREA).knows(f"10.0.0.{number - 1}", seed=number)
+        decision = point.takes(message)
+        assert isinstance(decision, Forward | HandOver)
+        if isinstance(decision, HandOver):
+            reports.append(message_from_payload(decision.report.payload))
+        message = decision.payload
+    assert len(reports) >= 2
+    for before, after in pairwise(reports):
+        assert set(record_standings(after, AREA)) == {Standing.AUTHENTIC}
+        tag = before.records[-1].tag
+        assert tag is not None and after.request.previous_tag == tag.octets
+
+
+def tail_of(*ends: str, newest_ms: int = NOW_MS) -> Tail:
+    return tuple(
+        TailSegment(current=current, segment=PreparedSegment.of(upstream, newest_ms, segment_statistics(1)))
+        for upstream, current in pairwise(ends)
+    )
+
+
+def knowing_the_rest(*, newest_ms: int = NOW_MS) -> Point:
+    point = Point("10.0.0.2").knows("10.0.0.1")
+    point.tails.put(REQUEST.destination, tail_of("10.0.0.2", "10.0.0.3", "10.0.0.200", newest_ms=newest_ms))
+    return point
+
+
+def test_a_point_that_knows_the_rest_of_the_path_answers_at_once_and_says_who_told() -> None:
+    decision = knowing_the_rest(newest_ms=NOW_MS - 900).takes(Message(request=replace(REQUEST, max_age_ms=1000)))
+    assert isinstance(decision, SendReport)
+    records = message_from_payload(decision.report.payload).records
+    told = [(record.upstream, record.current, record.told_by, record.age_ms) for record in records]
+    assert told == [
+        ("10.0.0.1", "10.0.0.2", None, 0),
+        ("10.0.0.2", "10.0.0.3", "10.0.0.2", 900),
+        ("10.0.0.3", "10.0.0.200", "10.0.0.2", 900),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("request_changes", "age_ms"),
+    [
+        ({"max_age_ms": 0}, 0),
+        ({"max_age_ms": 1000}, 1001),
+        ({"max_age_ms": 1000, "destination": "10.0.0.201"}, 0),
+        ({"max_age_ms": 1000, "return_id": "cd" * 16}, 0),
+    ],
+    ids=["the whole path is to be walked", "too old", "another destination", "a way back is wanted"],
+)
+def test_a_path_is_walked_where_an_answer_from_knowledge_will_not_do(
+    request_changes: dict[str, Any], age_ms: int
+) -> None:
+    request = replace(REQUEST, **request_changes)
+    point = knowing_the_rest(newest_ms=NOW_MS - age_ms)
+    decision = point.pipeline.process(
+        message_to_xml(Message(request=request)),
+        source=request.source,
+        destination=request.destination,
+        now_ms=NOW_MS,
+        room=ROOM,
+    )
+    assert isinstance(decision, Forward)
