@@ -303,7 +303,7 @@ def test_records_handed_over_are_chained_to_those_that_go_on() -> None:
     reports = []
     for number in range(2, 30):
         point = Point(f"10.0.0.{number}", keyring=AREA).knows(f"10.0.0.{number - 1}", seed=number)
-        decision = point.takes(message)
+        decision = point.takes(message, room=600)
         assert isinstance(decision, Forward | HandOver)
         if isinstance(decision, HandOver):
             reports.append(message_from_payload(decision.report.payload))
