@@ -13,6 +13,7 @@ from typing import Any
 
 from processor.decision import Report
 from schemas.errors import MessageError
+from schemas.message import Carrier
 from schemas.metrics import METRICS, ScalarStatistics, Statistics
 
 MAX_EVENT_BYTES = 131_072
@@ -130,7 +131,8 @@ def event_from_bytes(data: bytes) -> Event:
     try:
         ((kind, content),) = json.loads(head).items()
         if kind == "report":
-            return ReportReady(report=Report(payload=body, **content))
+            carrier = Carrier(content.pop("carrier"))
+            return ReportReady(report=Report(payload=body, carrier=carrier, **content))
         if kind == "segment":
             upstream, newest, metrics = content
             return SegmentKnown(

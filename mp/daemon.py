@@ -20,7 +20,7 @@ from mp.greeter import Greeter
 from mp.host import HostState, read_host_state, require_capabilities
 from mp.http.link import HttpLink
 from mp.logs import configure_logs
-from mp.measurements import Measurements
+from mp.measurements import Measurements, Trust
 from mp.packet_link import PacketLink
 from mp.plugins import plugins_of
 from mp.reporter import Reporter
@@ -37,9 +37,10 @@ from requestor.query import PathQuery, way_back
 from requestor.sender import RequestSender
 from requestor.service import Service
 from requestor.verify_query import VerifyQuery
+from schemas.authentication import signed_request
 from schemas.closure import ClosureCheck
 from schemas.errors import ConfigurationError, HostError, InpathError, UsageError
-from schemas.message import Message
+from schemas.message import Carrier, MeasureRequest, Message
 from schemas.metrics import registry_with
 from schemas.payload import message_from_payload
 from schemas.result import PathResult
@@ -88,6 +89,7 @@ class Daemon:
         )
         self.http = HttpLink(configuration, self.registry)
         self.manager = ServiceManager.of_this_process()
+        self._trust = Trust()
         self._told: set[str] = set()
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -130,12 +132,14 @@ class Daemon:
         port = self.configuration.measurement.port
         self.sender = RequestSender(self.point.address, port, self._on_unreachable)
         stack.callback(self.sender.close)
-        self.measurements = Measurements(self.sender.send, self.archive.record, self.registry)
+        self.measurements = Measurements(
+            self._send, self.archive.record, self.registry, trust=self._trust, room=lambda: self._room
+        )
         discovery = self.configuration.discovery
         self.greeter = Greeter(
             Discovery(random_source=random.SystemRandom(), interval_ms=round(discovery.interval_s * 1000)),
             address=self.point.address,
-            send=self.sender.send,
+            send=self._send_signed,
             on_neighbor=self.segments.met,
         )
         for destination in discovery.destinations:
@@ -196,9 +200,18 @@ class Daemon:
         request = message_from_payload(report.payload).request
         back = way_back(request, source=self.point.address, now_ms=clock.now_ms())
         try:
-            self.sender.send(message_to_xml(Message(request=back)), back.destination)
+            self._send_signed(back, report.carrier)
         except HostError as error:
             logger.warning("way back to %s: %s", back.destination, error)
+
+    def _send_signed(self, request: MeasureRequest, carrier: Carrier = Carrier.ROUTER_ALERT) -> None:
+        signed = signed_request(request, self._trust.keyring)
+        self._send(message_to_xml(Message(request=signed)), request.destination, carrier)
+
+    def _send(self, payload: bytes, destination: str, carrier: Carrier) -> None:
+        if carrier is Carrier.RELAY:
+            raise HostError(f"destination {destination}: no neighbor is known on the way")
+        self.sender.send(payload, destination, carrier)
 
     def _on_unreachable(self, destination: str, reason: str) -> None:
         self.measurements.on_unreachable(destination, reason)

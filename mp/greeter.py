@@ -8,7 +8,6 @@ from collections.abc import Callable
 from prober.discovery import Discovery, Hello
 from schemas.errors import HostError
 from schemas.message import MeasureRequest, Message
-from schemas.xml_codec import message_to_xml
 
 logger = logging.getLogger(__name__)
 
@@ -23,7 +22,7 @@ class Greeter:
     Args:
         discovery: when to greet whom.
         address: this point's address.
-        send: puts a payload toward a destination on the network; HostError when there is no way.
+        send: signs a request and puts it on the network toward its destination; HostError when there is no way.
         on_neighbor: called with the address of each point that answers.
     """
 
@@ -32,7 +31,7 @@ class Greeter:
         discovery: Discovery,
         *,
         address: str,
-        send: Callable[[bytes, str], None],
+        send: Callable[[MeasureRequest], None],
         on_neighbor: Callable[[str], None],
     ) -> None:
         self.discovery = discovery
@@ -48,9 +47,8 @@ class Greeter:
             created_at_ms: milliseconds since the Unix epoch, for the messages.
         """
         for hello in self.discovery.due(now_ms):
-            message = Message(request=self._request(hello, created_at_ms))
             try:
-                self._send(message_to_xml(message), hello.destination)
+                self._send(self._request(hello, created_at_ms))
             except HostError as error:
                 logger.debug("hello: %s", error)  # the way may come back
 

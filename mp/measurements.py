@@ -7,18 +7,21 @@ import logging
 import secrets
 from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from mp import clock
-from receiver.assembly import ReportAssembly
-from receiver.composition import compose
+from mp.pending_request import PendingRequest
+from receiver.assembly import Whole
+from requestor.carriers import CarrierMemory
 from requestor.query import PathQuery, way_back
 from requestor.retransmission import Retransmission
+from requestor.slices import divided, slices_of
+from schemas.authentication import Standing, signed_request
 from schemas.errors import HostError, MessageError
-from schemas.message import MeasureRequest, Message, SegmentRecord
+from schemas.keyring import NO_KEYS, Keyring
+from schemas.message import Carrier, MeasureRequest, Message, SegmentRecord
 from schemas.metrics import METRICS, Registry
-from schemas.result import PathResult, ResultStatus
-from schemas.rfc3339 import rfc3339_from_us
+from schemas.result import PathResult
 from schemas.xml_codec import message_to_xml
 
 logger = logging.getLogger(__name__)
@@ -27,46 +30,51 @@ MAX_PENDING = 4096
 """Questions that may wait at once."""
 REMEMBERED = 4096
 """Answered requests that are remembered, so that copies of their reports are acknowledged and change nothing."""
+USUAL_ROOM_BYTES = 1468
+"""At an MTU of 1500 octets."""
 
-Send = Callable[[bytes, str], None]
+Send = Callable[[bytes, str, Carrier], None]
+"""Puts a payload toward a destination on the network; HostError when there is no way."""
 Record = Callable[[PathResult], Awaitable[tuple[str, ...]]]
 """Makes a result durable; returns warnings for whoever asked."""
 
 
 @dataclass(slots=True, kw_only=True)
-class _Pending:
-    """One request that waits for its report."""
+class Trust:
+    """By what this point signs its requests and tells who wrote what in their answers."""
 
-    request: MeasureRequest
-    requested_at_us: int
-    started_ns: int
-    answer: asyncio.Future[PathResult]
-    assembly: ReportAssembly
-    records: tuple[SegmentRecord, ...] = ()
-    """What the answer was composed of."""
-    deciding: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """Held while an answer is recorded: a report and the end of the time may come together."""
-
-    @property
-    def elapsed_ms(self) -> float:
-        """Time since the request was made, exact to a microsecond."""
-        return (clock.monotonic_ns() - self.started_ns) // 1000 / 1000
+    keyring: Keyring = NO_KEYS
+    is_required: bool = False
+    """An answer with a part that is not authentic is none."""
 
 
 class Measurements:
     """Requests of this point.
 
     Args:
-        send: puts a payload toward a destination on the network; HostError when there is no way.
+        send: see `Send`.
         record: see `Record`.
         registry: the metrics that this point knows.
+        trust: keys; who changes it changes what is done from then on.
+        room: the greatest payload that may leave, in octets.
     """
 
-    def __init__(self, send: Send, record: Record, registry: Registry = METRICS) -> None:
+    def __init__(
+        self,
+        send: Send,
+        record: Record,
+        registry: Registry = METRICS,
+        *,
+        trust: Trust | None = None,
+        room: Callable[[], int] = lambda: USUAL_ROOM_BYTES,
+    ) -> None:
         self._send = send
         self._record = record
         self._registry = registry
-        self._pending: dict[str, _Pending] = {}
+        self._trust = trust or Trust()
+        self._room = room
+        self._carriers = CarrierMemory()
+        self._pending: dict[str, PendingRequest] = {}
         self._answered: OrderedDict[str, None] = OrderedDict()
         self._refusals: set[asyncio.Task[PathResult]] = set()
         self.counters: Counter[str] = Counter()
@@ -95,7 +103,7 @@ class Measurements:
         (pending,) = await self._ask(replace(query, both_directions=False))
         return pending.answer.result(), pending.records
 
-    async def _ask(self, query: PathQuery) -> Sequence[_Pending]:
+    async def _ask(self, query: PathQuery) -> Sequence[PendingRequest]:
         if len(self._pending) >= MAX_PENDING:
             raise HostError(f"requests: {MAX_PENDING} wait already, try again later")
         now_ms = clock.now_ms()
@@ -108,28 +116,22 @@ class Measurements:
         if query.both_directions:
             # The last point's address is known for sure when its request comes in.
             ways.append(await self._begin(way_back(request, source=request.destination, now_ms=now_ms)))
-        sender = asyncio.create_task(self._send_copies(ways), name=f"request {request.id}")
+        sender = asyncio.create_task(self._send_copies(ways, query.carrier), name=f"request {request.id}")
         try:
             await asyncio.gather(*(self._await(pending, query.timeout_s) for pending in ways))
         finally:
             sender.cancel()
             for pending in ways:
-                self._forget(pending.request.id)
+                self._pending.pop(pending.request.id, None)
         return ways
 
-    async def _begin(self, request: MeasureRequest) -> _Pending:
-        pending = _Pending(
-            request=request,
-            requested_at_us=clock.now_ns() // 1000,
-            started_ns=clock.monotonic_ns(),
-            answer=asyncio.get_running_loop().create_future(),
-            assembly=ReportAssembly(max_open=8),
-        )
-        await self._record(_result(pending, ResultStatus.PENDING))
+    async def _begin(self, request: MeasureRequest) -> PendingRequest:
+        pending = PendingRequest.of(request, keyring=self._trust.keyring)
+        await self._record(pending.noted())
         self._pending[request.id] = pending
         return pending
 
-    async def _await(self, pending: _Pending, timeout_s: float) -> None:
+    async def _await(self, pending: PendingRequest, timeout_s: float) -> None:
         try:
             result = await asyncio.wait_for(asyncio.shield(pending.answer), timeout_s)
         except TimeoutError:
@@ -159,7 +161,7 @@ class Measurements:
         _check_same(pending.request, message.request)
         whole = pending.assembly.add(message, final=final, now_ns=clock.now_ns())
         if whole is not None:
-            await self._answer(pending, whole)
+            await self._take(pending, whole)
         return True
 
     def on_unreachable(self, destination: str, reason: str) -> None:
@@ -168,30 +170,23 @@ class Measurements:
             if pending.request.far_end == destination:
                 self._refuse(pending, f"destination {destination}: {reason}")
 
-    async def _answer(self, pending: _Pending, whole: Message) -> None:
-        request = pending.request
-        pending.records = whole.records
-        composition = compose(
-            request.metrics,
-            whole.records,
-            waited_ms=pending.elapsed_ms,
-            max_age_ms=request.max_age_ms,
-            registry=self._registry,
-        )
-        result = replace(
-            _result(pending, composition.status),
-            source=whole.request.source,
-            segments=composition.segments,
-            composed=composition.composed,
-            warnings=composition.warnings,
-        )
+    async def _take(self, pending: PendingRequest, whole: Whole) -> None:
+        if whole.standing is Standing.FORGED:
+            self.counters["forged"] += 1
+        if self._trust.is_required and whole.standing is not Standing.AUTHENTIC:
+            pending.refused = f"an answer came that is not authentic: {pending.first_doubt(whole)}"
+            logger.warning("request %s: %s", pending.request.id, pending.refused)
+            return
+        result = pending.answered(whole, registry=self._registry, has_keys=bool(len(self._trust.keyring)))
+        if result.carrier is not None and not pending.request.returning:
+            self._carriers.came_through(pending.request.destination, result.carrier)
         await self._decide(pending, result)
         self._remember(pending.request.id)
 
-    async def _fail(self, pending: _Pending, reason: str) -> PathResult:
-        return await self._decide(pending, replace(_result(pending, ResultStatus.FAILED), warnings=(reason,)))
+    async def _fail(self, pending: PendingRequest, reason: str) -> PathResult:
+        return await self._decide(pending, pending.failed(reason))
 
-    async def _decide(self, pending: _Pending, result: PathResult) -> PathResult:
+    async def _decide(self, pending: PendingRequest, result: PathResult) -> PathResult:
         """Make `result` the answer, unless there is one already; gives the answer."""
         async with pending.deciding:
             if not pending.answer.done():
@@ -199,23 +194,35 @@ class Measurements:
                 pending.answer.set_result(replace(result, warnings=(*result.warnings, *warnings)))
             return pending.answer.result()
 
-    async def _send_copies(self, ways: Sequence[_Pending]) -> None:
+    async def _send_copies(self, ways: Sequence[PendingRequest], forced: Carrier | None) -> None:
         """Send the way out again and again: who gets it to the end asks for the way back again, too."""
         out = ways[0]
         schedule = Retransmission(lifetime_ms=out.request.lifetime_ms)
+        carriers = self._carriers.order(out.request.destination, forced)
         while (due_ms := schedule.next_after_ms()) is not None:
             await asyncio.sleep(max(0.0, due_ms - out.elapsed_ms) / 1000)
-            copy = replace(out.request, copy=schedule.copies)
+            carrier = carriers[schedule.copies % len(carriers)]
+            for pending in ways:
+                pending.carriers.append(carrier)
             try:
-                self._send(message_to_xml(Message(request=copy)), copy.destination)
+                self._send_copy(replace(out.request, copy=schedule.copies), carrier)
             except HostError as error:
-                for pending in ways:
-                    await self._fail(pending, str(error))
-                return
+                if carrier is not Carrier.RELAY or forced is not None:
+                    for pending in ways:
+                        await self._fail(pending, str(error))
+                    return
+                logger.debug("request %s: %s", out.request.id, error)
             schedule.sent()
             self.counters["copies_sent"] += 1
 
-    def _refuse(self, pending: _Pending, reason: str) -> None:
+    def _send_copy(self, request: MeasureRequest, carrier: Carrier) -> None:
+        slices = slices_of(request.metrics, self._room())
+        for index, metrics in enumerate(slices):
+            part = replace(request, metrics=metrics, slice_index=index, slices=len(slices))
+            signed = signed_request(part, self._trust.keyring)
+            self._send(message_to_xml(Message(request=signed)), request.destination, carrier)
+
+    def _refuse(self, pending: PendingRequest, reason: str) -> None:
         task = asyncio.get_running_loop().create_task(self._fail(pending, reason))
         self._refusals.add(task)
         task.add_done_callback(self._refusals.discard)
@@ -225,29 +232,22 @@ class Measurements:
         while len(self._answered) > REMEMBERED:
             self._answered.popitem(last=False)
 
-    def _forget(self, identifier: str) -> None:
-        self._pending.pop(identifier, None)
-
 
 def _check_same(asked: MeasureRequest, reported: MeasureRequest) -> None:
-    same = replace(reported, copy=0, part=0, last_point=None)
+    slices = divided(asked.metrics, reported.slices) if 1 < reported.slices <= len(asked.metrics) else ()
+    is_asked = reported.metrics == (slices[reported.slice_index] if slices else asked.metrics)
+    same = replace(
+        reported,
+        metrics=asked.metrics,
+        copy=0,
+        slice_index=0,
+        slices=1,
+        part=0,
+        last_point=None,
+        previous_tag=None,
+        tag=None,
+    )
     if asked.returning:  # the last point made the request, of which the asker knows neither address nor time
         same = replace(same, source=asked.source, created_at_ms=asked.created_at_ms)
-    if same != asked:
+    if same != asked or not is_asked:
         raise MessageError(f"mr of {asked.id}: differs from the request that was sent")
-
-
-def _result(pending: _Pending, status: ResultStatus) -> PathResult:
-    waiting = status is ResultStatus.PENDING
-    return PathResult(
-        id=pending.request.id,
-        status=status,
-        source=pending.request.source,
-        destination=pending.request.destination,
-        metrics=pending.request.metrics,
-        requested_at=rfc3339_from_us(pending.requested_at_us),
-        elapsed_ms=None if waiting else pending.elapsed_ms,
-        segments=(),
-        composed={},
-        warnings=(),
-    )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from schemas.message import Carrier
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
@@ -22,6 +24,8 @@ class Report:
     """The message, encoded as in a datagram."""
     wants_return: bool = False
     """The asker wants to know the way back too: this point is to ask for it."""
+    carrier: Carrier = Carrier.ROUTER_ALERT
+    """How the request came: the way back goes the same way."""
 
 
 @dataclass(frozen=True, slots=True)

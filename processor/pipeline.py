@@ -16,7 +16,7 @@ from processor.tail_table import TailTable
 from schemas.authentication import Standing, latest_standing, request_standing, sealed
 from schemas.errors import MessageError
 from schemas.keyring import NO_KEYS, Keyring, MessageKey
-from schemas.message import MAX_RECORDS, Message, SegmentRecord, SegmentState, check_consistency
+from schemas.message import MAX_RECORDS, Carrier, Message, SegmentRecord, SegmentState, check_consistency
 from schemas.payload import payload_from_xml, xml_from_payload
 from schemas.xml_codec import (
     END_TAG,
@@ -94,7 +94,16 @@ class Pipeline:
         self._tails = tails or TailTable()
         self._is_required = is_required
 
-    def process(self, payload: bytes, *, source: str, destination: str, now_ms: int, room: int) -> Decision:
+    def process(
+        self,
+        payload: bytes,
+        *,
+        source: str,
+        destination: str,
+        now_ms: int,
+        room: int,
+        carrier: Carrier = Carrier.ROUTER_ALERT,
+    ) -> Decision:
         """Decide about one payload.
 
         Args:
@@ -102,6 +111,7 @@ class Pipeline:
             source, destination: addresses in the packet's IP header.
             now_ms: milliseconds since the Unix epoch, on this point's clock.
             room: the greatest payload that may leave, in octets.
+            carrier: how the payload came.
         """
         try:
             xml = xml_from_payload(payload)
@@ -114,7 +124,7 @@ class Pipeline:
             return PassThrough(refusal)
         if not xml.endswith(END_TAG):  # somebody ended it otherwise (white space, comments)
             xml = message_to_xml(message)
-        return self._extend(xml, message, now_ms, room)
+        return self._extend(xml, message, now_ms, room, carrier)
 
     def _refusal(self, message: Message, source: str, destination: str) -> str | None:
         request = message.request
@@ -142,7 +152,7 @@ class Pipeline:
             return f"a: got {', '.join(sorted(standings))}, expected tags of keys that are held here"
         return None
 
-    def _extend(self, xml: bytes, message: Message, now_ms: int, room: int) -> Decision:
+    def _extend(self, xml: bytes, message: Message, now_ms: int, room: int, carrier: Carrier) -> Decision:
         """Add this point's record, and go on, or end here."""
         request = message.request
         record = self._record(message, now_ms)
@@ -160,7 +170,7 @@ class Pipeline:
         if len(extended) > MAX_XML_BYTES:
             return PassThrough(f"message: got {len(extended)} octets, expected at most {MAX_XML_BYTES}")
         if is_last:
-            return SendReport(_report(message, extended, final=True))
+            return SendReport(replace(_report(message, extended, final=True), carrier=carrier))
         return _fit(message, xml, body, extended, room, key)
 
     def _record(self, message: Message, now_ms: int) -> tuple[SegmentRecord, Mapping[str, bytes] | None]:

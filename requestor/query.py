@@ -10,7 +10,7 @@ from ipaddress import IPv4Address
 from typing import Any
 
 from schemas.errors import UsageError
-from schemas.message import MeasureRequest
+from schemas.message import Carrier, MeasureRequest
 from schemas.metrics import METRICS, Registry
 
 DEFAULT_METRICS = ("delay", "loss", "jitter", "rtt")
@@ -71,6 +71,19 @@ def address_from_text(field: str, text: str, names: Mapping[str, str]) -> str:
     return str(address)
 
 
+def carrier_from_value(value: object) -> Carrier | None:
+    """A carrier by its name; None stays None.
+
+    Raises:
+        UsageError: another name.
+    """
+    if value is None:
+        return None
+    if not isinstance(value, str) or value not in tuple(Carrier):
+        raise UsageError("carrier", value, f"one of {', '.join(Carrier)}")
+    return Carrier(value)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PathQuery:
     """One question, as it travels from a client to the service of the first point."""
@@ -82,6 +95,8 @@ class PathQuery:
     max_age_s: float
     both_directions: bool = False
     """The way back is wanted too, as its packets really go."""
+    carrier: Carrier | None = None
+    """How the request is to travel; None: as it comes through."""
 
     def to_json(self) -> dict[str, Any]:
         """The document form."""
@@ -92,6 +107,7 @@ class PathQuery:
             "timeout_s": self.timeout_s,
             "max_age_s": self.max_age_s,
             "both_directions": self.both_directions,
+            "carrier": None if self.carrier is None else str(self.carrier),
         }
 
     @classmethod
@@ -125,6 +141,7 @@ class PathQuery:
             timeout_s=seconds_from_value("timeout", timeout, least=0.001, most=MAX_TIMEOUT_S),
             max_age_s=seconds_from_value("max-age", max_age, least=0.0, most=MAX_MAX_AGE_S),
             both_directions=both_directions,
+            carrier=carrier_from_value(document.get("carrier")),
         )
 
     def starting_at(self, address: str) -> PathQuery:
@@ -169,5 +186,7 @@ def way_back(request: MeasureRequest, *, source: str, now_ms: int) -> MeasureReq
         lifetime_ms=request.lifetime_ms,
         max_age_ms=request.max_age_ms,
         copy=request.copy,
+        slice_index=request.slice_index,
+        slices=request.slices,
         returning=True,
     )

@@ -1,4 +1,4 @@
-"""Put a request on the network: one UDP datagram with router alert; hear of hosts that refuse it."""
+"""Put a request on the network, one UDP datagram, with router alert or plain; hear of hosts that refuse it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import struct
 from collections.abc import Callable
 
 from schemas.errors import HostError
+from schemas.message import Carrier
 
 logger = logging.getLogger(__name__)
 
@@ -19,6 +20,7 @@ ROUTER_ALERT = bytes((148, 4, 0, 0))
 """RFC 2113: copied, number 20, length 4, value 0 = every router shall examine the packet."""
 
 # linux/in.h and linux/errqueue.h; Python 3.11 does not name them.
+_IP_RETOPTS = 7
 _IP_MTU_DISCOVER = 10
 _IP_PMTUDISC_DO = 2
 _IP_RECVERR = 11
@@ -51,7 +53,6 @@ class RequestSender:
             socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
         )
         try:
-            self._socket.setsockopt(socket.IPPROTO_IP, socket.IP_OPTIONS, ROUTER_ALERT)
             # Never fragmented: a later fragment has no UDP header, and points could not tell it from others.
             self._socket.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _IP_PMTUDISC_DO)
             self._socket.setsockopt(socket.IPPROTO_IP, _IP_RECVERR, 1)
@@ -63,15 +64,21 @@ class RequestSender:
             ) from error
         asyncio.get_running_loop().add_reader(self._socket.fileno(), self._drain)
 
-    def send(self, payload: bytes, destination: str) -> None:
+    def send(self, payload: bytes, destination: str, carrier: Carrier = Carrier.ROUTER_ALERT) -> None:
         """Send one request.
+
+        Args:
+            payload: the encoded message.
+            destination: where to.
+            carrier: with router alert, or as a plain datagram.
 
         Raises:
             HostError: this host has no way to the destination.
         """
+        options = [(socket.IPPROTO_IP, _IP_RETOPTS, ROUTER_ALERT)] if carrier is Carrier.ROUTER_ALERT else []
         for attempt in range(2):
             try:
-                self._socket.sendto(payload, (destination, self._port))
+                self._socket.sendmsg([payload], options, 0, (destination, self._port))
             except OSError as error:
                 # An ICMP error about an earlier datagram may be reported here (ip(7), IP_RECVERR): once more. That
                 # datagram may have grown on its way, and met a link that it did not fit.

@@ -9,6 +9,7 @@ carries the last of their tags into the next part, whose first tag covers it.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from enum import StrEnum
 
@@ -31,6 +32,14 @@ class Standing(StrEnum):
     """Its tag is of a key that is not held here."""
     FORGED = "forged"
     """Its tag is wrong, or of a key that its author does not hold."""
+
+
+_FROM_BEST = tuple(Standing)
+
+
+def worst(standings: Iterable[Standing]) -> Standing:
+    """The least that can be said of all of them; of none, that they are authentic."""
+    return max(standings, key=_FROM_BEST.index, default=Standing.AUTHENTIC)
 
 
 def signed_request(request: MeasureRequest, keyring: Keyring) -> MeasureRequest:

@@ -28,6 +28,17 @@ class SegmentState(StrEnum):
     """The point has just learned of its upstream; it has begun to measure and has no numbers yet."""
 
 
+class Carrier(StrEnum):
+    """How a request travels from point to point."""
+
+    ROUTER_ALERT = "router-alert"
+    """In a datagram to the far end that asks every router for a look (RFC 2113)."""
+    UDP = "udp"
+    """In a plain datagram to the far end, where routers on the way drop IP options."""
+    RELAY = "relay"
+    """From each point to the next that it knows, by TCP, where nothing else comes through."""
+
+
 @dataclass(frozen=True, slots=True)
 class Tag:
     """Who vouches for what stands before it (`a` in the message); see `authentication.py`."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
 
+from schemas.authentication import Standing
 from schemas.errors import MessageError
-from schemas.message import SegmentState
+from schemas.message import Carrier, SegmentState
 
 
 class ResultStatus(StrEnum):
@@ -44,6 +45,8 @@ class Flag(StrEnum):
     """It rests on clocks that no external source keeps: it may be off by more than its interval."""
     STALE = "stale"
     """Its oldest part is older than whoever asked accepts."""
+    UNVERIFIED = "unverified"
+    """A point that holds keys cannot vouch for a record of it: unsigned, signed by an unknown key, or forged."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +63,10 @@ class SegmentResult:
 
     A metric that the point cannot give has the value None and the count 0.
     """
+    told_by: str | None = None
+    """The point that told of the segment from what it knew; None when the request came by `current`."""
+    authenticity: Standing = Standing.UNSIGNED
+    """What the record's tag is worth."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +117,10 @@ class PathResult:
     segments: tuple[SegmentResult, ...]
     composed: Mapping[str, ComposedMetric]
     warnings: tuple[str, ...]
+    carrier: Carrier | None = None
+    """How the request travelled that brought the answer; None without an answer, or when nothing had to travel."""
+    authenticity: Standing | None = None
+    """What the tags of the request and of all its records are worth: the least; None without an answer."""
 
     def to_json(self) -> dict[str, Any]:
         """The document that `inpath request --json` prints."""
@@ -124,6 +135,8 @@ class PathResult:
             "segments": [_segment_to_json(segment) for segment in self.segments],
             "composed": {name: _composed_to_json(value) for name, value in self.composed.items()},
             "warnings": list(self.warnings),
+            "carrier": None if self.carrier is None else str(self.carrier),
+            "authenticity": None if self.authenticity is None else str(self.authenticity),
         }
 
     @classmethod
@@ -145,9 +158,19 @@ class PathResult:
                 segments=tuple(_segment_from_json(segment) for segment in document["segments"]),
                 composed={name: _composed_from_json(value) for name, value in document["composed"].items()},
                 warnings=tuple(document["warnings"]),
+                # Documents that were stored by earlier versions know neither.
+                carrier=_optional(Carrier, document.get("carrier")),
+                authenticity=_optional(Standing, document.get("authenticity")),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise MessageError(f"result: {type(error).__name__} {error}, expected what to_json wrote") from error
+
+
+_Word = TypeVar("_Word", bound=StrEnum)
+
+
+def _optional(kind: type[_Word], text: str | None) -> _Word | None:
+    return None if text is None else kind(text)
 
 
 def _segment_to_json(segment: SegmentResult) -> dict[str, Any]:
@@ -157,6 +180,8 @@ def _segment_to_json(segment: SegmentResult) -> dict[str, Any]:
         "state": str(segment.state),
         "measured_at": segment.measured_at,
         "metrics": {name: dict(values) for name, values in segment.metrics.items()},
+        "told_by": segment.told_by,
+        "authenticity": str(segment.authenticity),
     }
 
 
@@ -167,6 +192,8 @@ def _segment_from_json(document: Mapping[str, Any]) -> SegmentResult:
         state=SegmentState(document["state"]),
         measured_at=document["measured_at"],
         metrics={name: dict(values) for name, values in document["metrics"].items()},
+        told_by=document.get("told_by"),
+        authenticity=Standing(document.get("authenticity", Standing.UNSIGNED)),
     )
 
 

@@ -9,8 +9,8 @@ import pytest
 from mp.greeter import Greeter
 from prober.discovery import Discovery
 from schemas.errors import HostError
-from schemas.message import Message, SegmentRecord, SegmentState
-from schemas.xml_codec import message_from_xml
+from schemas.message import MeasureRequest, Message, SegmentRecord, SegmentState
+from schemas.xml_codec import message_from_xml, message_to_xml
 
 
 class Network:
@@ -24,12 +24,10 @@ class Network:
         self.greeter = Greeter(discovery, address="10.0.0.1", send=self.send, on_neighbor=self.found.append)
         discovery.seek("10.0.0.9", 0)
 
-    def send(self, payload: bytes, destination: str) -> None:
+    def send(self, request: MeasureRequest) -> None:
         if not self.is_routed:
             raise HostError("destination: network is unreachable")
-        message = message_from_xml(payload)
-        assert destination == message.request.destination
-        self.sent.append(message)
+        self.sent.append(message_from_xml(message_to_xml(Message(request=request))))
 
 
 def answer(message: Message, current: str) -> Message:

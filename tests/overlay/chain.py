@@ -211,7 +211,8 @@ class Chain:
         if self._answer is not None:
             return
         try:
-            self._answer = self._assembly.add(message, final=final, now_ns=now_ms * 1_000_000)
+            whole = self._assembly.add(message, final=final, now_ns=now_ms * 1_000_000)
+            self._answer = None if whole is None else whole.message
         except MessageError as error:
             self.refused.append(str(error))
 

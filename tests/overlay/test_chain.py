@@ -112,7 +112,7 @@ def test_report_parts_in_any_order_and_number_join_to_the_same_answer(data: st.D
     arrivals = data.draw(st.permutations(reports + data.draw(st.lists(st.sampled_from(reports), max_size=6))))
     assembly = ReportAssembly()
     wholes = [assembly.add(message, final=final, now_ns=0) for message, final in arrivals]
-    answers = [whole for whole in wholes if whole is not None]
+    answers = [whole.message for whole in wholes if whole is not None]
     assert {answer.request.copy for answer in answers} == {0, 1}
     for answer in answers:
         assert_true(Chain(20), answer)

@@ -6,9 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from receiver.assembly import ReportAssembly
+from receiver.assembly import ReportAssembly, Whole
+from schemas.authentication import Standing, sealed, signed_request
 from schemas.errors import MessageError
-from schemas.message import Message
+from schemas.keyring import HmacKey, KeyIdentity, Keyring
+from schemas.message import Message, SegmentState
+from schemas.xml_codec import END_TAG, message_from_xml, message_to_xml, untagged_record
 from tests.receiver.paths import message, request, usual
 
 MS = 1_000_000
@@ -21,12 +24,18 @@ PARTS = (
 WHOLE = message(tuple(map(usual, range(5))))
 
 
+def taken(assembly: ReportAssembly, report: Message, *, final: bool, now_ns: int = 0) -> Message | None:
+    """The whole message, if there is one now."""
+    whole = assembly.add(report, final=final, now_ns=now_ns)
+    return None if whole is None else whole.message
+
+
 def add(assembly: ReportAssembly, index: int, *, now_ns: int = 0) -> Message | None:
-    return assembly.add(PARTS[index], final=index == 2, now_ns=now_ns)
+    return taken(assembly, PARTS[index], final=index == 2, now_ns=now_ns)
 
 
 def test_a_report_of_one_part_is_whole_at_once() -> None:
-    assert ReportAssembly().add(WHOLE, final=True, now_ns=0) == WHOLE
+    assert taken(ReportAssembly(), WHOLE, final=True) == WHOLE
 
 
 @given(st.permutations([0, 0, 1, 1, 2, 2]))
@@ -43,7 +52,7 @@ def test_an_empty_final_part_completes_the_report() -> None:
     assembly = ReportAssembly()
     last = Message(request=request(part=1, last_point="10.0.0.3"))
     assert assembly.add(PARTS[0], final=False, now_ns=0) is None
-    assert assembly.add(last, final=True, now_ns=0) == message((usual(0), usual(1)))
+    assert taken(assembly, last, final=True) == message((usual(0), usual(1)))
 
 
 def test_parts_of_different_copies_never_mix() -> None:
@@ -127,3 +136,76 @@ def test_more_records_than_a_path_can_have_are_refused() -> None:
     second = Message(request=request(part=1, last_point="10.0.0.1"), records=loop)
     assembly.add(first, final=False, now_ns=0)
     assert "got 256, expected at most 255" in refused(assembly, second, final=True)
+
+
+RING = Keyring((HmacKey(KeyIdentity(id="a1", areas=("",)), b"k" * 32),))
+
+
+def signed_parts(previous_tag: bytes | None = None) -> list[Message]:
+    """PARTS as honest points make them; `previous_tag` is what the second part says instead of the truth."""
+    parts: list[Message] = []
+    for part in PARTS:
+        told = parts[-1].records[-1].tag if parts else None
+        before = None if told is None else told.octets
+        if part is PARTS[1]:
+            before = previous_tag or before
+        xml = message_to_xml(Message(request=signed_request(replace(part.request, previous_tag=before), RING)))
+        for one in part.records:
+            xml = sealed(xml[: -len(END_TAG)] + untagged_record(one), RING.key("a1"))
+        parts.append(message_from_xml(xml))
+    return parts
+
+
+def joined(parts: list[Message], order: list[int]) -> Whole:
+    assembly = ReportAssembly(keyring=RING)
+    wholes = [assembly.add(parts[index], final=index == 2, now_ns=0) for index in order]
+    assert wholes[-1] is not None
+    return wholes[-1]
+
+
+@given(st.permutations([0, 1, 2]))
+def test_parts_of_honest_points_are_authentic_in_any_order(order: list[int]) -> None:
+    whole = joined(signed_parts(), order)
+    assert (whole.standing, whole.request) == (Standing.AUTHENTIC, Standing.AUTHENTIC)
+    assert len(whole.records) == 5
+
+
+def test_a_part_that_does_not_continue_the_one_before_it_is_forged_from_its_first_record() -> None:
+    whole = joined(signed_parts(previous_tag=b"x" * 16), [0, 1, 2])
+    right, wrong = Standing.AUTHENTIC, Standing.FORGED
+    assert whole.records == (right, right, wrong, right, right)
+    assert whole.standing is wrong
+
+
+def slice_of(index: int, metrics: tuple[str, ...], *, age_ms: int, state: SegmentState) -> Message:
+    asked = replace(request(), metrics=metrics, slice_index=index, slices=2)
+    pending = state is SegmentState.PENDING
+    one = replace(
+        usual(0), state=state, age_ms=0 if pending else age_ms, metrics={}, unsupported=() if pending else metrics
+    )
+    return Message(request=asked, records=(one,))
+
+
+def test_slices_join_to_one_record_of_all_metrics_as_old_as_the_oldest() -> None:
+    assembly = ReportAssembly()
+    first = slice_of(0, ("delay", "loss"), age_ms=20, state=SegmentState.MEASURED)
+    second = slice_of(1, ("rtt",), age_ms=50, state=SegmentState.MEASURED)
+    assert taken(assembly, second, final=True) is None
+    whole = taken(assembly, first, final=True)
+    assert whole is not None
+    assert whole.request.metrics == ("delay", "loss", "rtt")
+    assert (whole.records[0].unsupported, whole.records[0].age_ms) == (("delay", "loss", "rtt"), 50)
+
+
+def test_a_segment_that_one_slice_found_pending_is_pending() -> None:
+    assembly = ReportAssembly()
+    assembly.add(slice_of(0, ("delay",), age_ms=9, state=SegmentState.PENDING), final=True, now_ns=0)
+    whole = taken(assembly, slice_of(1, ("rtt",), age_ms=9, state=SegmentState.MEASURED), final=True)
+    assert whole is not None
+    assert (whole.records[0].state, whole.records[0].unsupported) == (SegmentState.PENDING, ())
+
+
+def test_more_slices_than_anybody_sends_are_refused() -> None:
+    one = slice_of(0, ("delay",), age_ms=9, state=SegmentState.MEASURED)
+    many = replace(one, request=replace(one.request, slices=9))
+    assert "got 9, expected at most 8" in refused(ReportAssembly(), many, final=True)
