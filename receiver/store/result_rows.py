@@ -39,6 +39,8 @@ def row_from_result(result: PathResult) -> Row:
             "segments": _TEXT(document["segments"]),
             "composed": _TEXT(document["composed"]),
             "warnings": _TEXT(document["warnings"]),
+            "carrier": document["carrier"],
+            "authenticity": document["authenticity"],
         }
     except ValueError as error:
         raise MessageError(f"result: {error}") from error
@@ -49,6 +51,7 @@ def result_from_row(row: Row) -> PathResult:
     return PathResult.from_json(
         {
             **{name: row[name] for name in ("id", "status", "source", "destination", "elapsed_ms")},
+            **{name: row[name] for name in ("carrier", "authenticity")},
             "metrics": row["metrics"].split(),
             "requested_at": rfc3339_from_us(row["requested_at_us"]),
             **{name: json.loads(row[name]) for name in ("segments", "composed", "warnings")},

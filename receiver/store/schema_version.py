@@ -14,7 +14,7 @@ from sqlalchemy import Connection, inspect, text
 from receiver.store.database import Database
 from schemas.errors import StoreError
 
-HEAD = "0004"
+HEAD = "0005"
 """The newest revision in `migrations/versions`."""
 
 VERSION_TABLE = "alembic_version"

@@ -24,9 +24,11 @@ RESULT_ROW = "result_row"
 _COLUMNS = frozenset(
     (
         *("requested_at_us", "id", "status", "source", "destination", "metrics", "elapsed_ms", "points"),
-        *("segments", "composed", "warnings"),
+        *("segments", "composed", "warnings", "carrier", "authenticity"),
     )
 )
+_ADDED = frozenset(("carrier", "authenticity"))
+"""What rows of an earlier version lack."""
 
 Document = Mapping[str, Any]
 
@@ -69,6 +71,8 @@ def _row(document: Document) -> Row:
     if RESULT_ROW not in document:
         return row_from_result(PathResult.from_json(document))
     row: Row = document[RESULT_ROW]
+    if row.keys() == _COLUMNS - _ADDED:
+        return {**row, **dict.fromkeys(_ADDED)}
     if row.keys() != _COLUMNS:
         raise MessageError(f"spool: a row of {sorted(row)}, expected {sorted(_COLUMNS)}")
     return row

@@ -54,6 +54,8 @@ RESULTS = Table(
     Column("segments", LONG_TEXT, nullable=False, comment="JSON array, as in result.schema.json"),
     Column("composed", LONG_TEXT, nullable=False, comment="JSON object, as in result.schema.json"),
     Column("warnings", LONG_TEXT, nullable=False, comment="JSON array of strings"),
+    Column("carrier", String(NAME_LENGTH)),
+    Column("authenticity", String(NAME_LENGTH)),
     Index("results_by_id", "id"),
     Index("results_by_path", "source", "destination", "requested_at_us"),
     **_INNODB,
@@ -91,7 +93,8 @@ STALE_PERIODS = Table(
     Index("stale_periods_by_time", "resolution", "start_us"),
     **_INNODB,
 )
-"""Periods whose roll-up does not know all their results: one row for each transaction that brought some."""
+"""Periods whose roll-up does not know all their results: one row for each transaction that brought some. And
+one row, with a resolution that is none, that says up to where results are forgotten."""
 
 ROUTE_EVENTS = Table(
     "route_events",
