@@ -1,7 +1,7 @@
-"""IPv4 packets that carry a measurement message: router alert option, UDP, payload.
+"""IPv4 packets that carry a measurement message: router alert option or none, UDP, payload.
 
     0      IPv4 header (RFC 791), 24 octets with the router alert option alone
-    20     options; among them 94 04 00 00 (RFC 2113)
+    20     options; among them 94 04 00 00 (RFC 2113), unless there is none at all
     4*IHL  UDP header (RFC 768), 8 octets
     +8     payload, up to the end of the packet
 
@@ -17,6 +17,7 @@ from struct import Struct
 
 from interceptor.checksum import internet_checksum, ones_complement_sum, updated_checksum
 from schemas.errors import PacketError, UsageError
+from schemas.message import Carrier
 
 ROUTER_ALERT = bytes.fromhex("94040000")
 """Type 148, length 4, value 0: "router shall examine packet" (RFC 2113, section 2.1)."""
@@ -46,7 +47,7 @@ _TWO_WORDS = Struct("!HH")
 
 @dataclass(frozen=True, slots=True)
 class MeasurementPacket:
-    """One whole IPv4 packet with the router alert option and a UDP datagram, as `decode_packet` made it.
+    """One whole IPv4 packet with a UDP datagram, as `decode_packet` made it.
 
     The fields below the first three are read from the octets when asked for, so that the packet path pays
     only for those that it needs.
@@ -55,9 +56,14 @@ class MeasurementPacket:
     data: bytes
     """The whole packet as it arrived."""
     header_length: int
-    """Octets of the IPv4 header with its options, 24 to 60."""
+    """Octets of the IPv4 header with its options, 20 to 60."""
     payload: bytes
     """The UDP payload."""
+
+    @property
+    def carrier(self) -> Carrier:
+        """How it travels."""
+        return Carrier.UDP if self.header_length == BARE_HEADER_BYTES else Carrier.ROUTER_ALERT
 
     @property
     def header(self) -> bytes:
@@ -129,11 +135,11 @@ def decode_packet(data: bytes) -> MeasurementPacket:
     """Read one whole IPv4 packet.
 
     Raises:
-        PacketError: it is no unfragmented UDP datagram with router alert value 0, or its lengths disagree
-            (among other reasons because the queue handed over its beginning only).
+        PacketError: it is no unfragmented UDP datagram, has options but not router alert with value 0, or its
+            lengths disagree (among other reasons because the queue handed over its beginning only).
     """
-    if len(data) < HEADER_BYTES + UDP_HEADER_BYTES:
-        raise PacketError(f"packet of {len(data)} octets is too short for IPv4 with an option and UDP")
+    if len(data) < BARE_HEADER_BYTES + UDP_HEADER_BYTES:
+        raise PacketError(f"packet of {len(data)} octets is too short for IPv4 and UDP")
     version_and_length, total_length, fragment, protocol = _FIRST_FIELDS.unpack_from(data)
     header_length = (version_and_length & 0x0F) * 4
     if version_and_length >> 4 != 4:
@@ -144,10 +150,11 @@ def decode_packet(data: bytes) -> MeasurementPacket:
         raise PacketError("packet is a fragment")
     if protocol != PROTOCOL_UDP:
         raise PacketError(f"protocol {protocol}, expected {PROTOCOL_UDP}")
-    if not HEADER_BYTES <= header_length <= total_length - UDP_HEADER_BYTES:
-        raise PacketError(f"header length {header_length} leaves no room for an option or for UDP")
+    if not BARE_HEADER_BYTES <= header_length <= total_length - UDP_HEADER_BYTES:
+        raise PacketError(f"header length {header_length} is none of IPv4, or leaves no room for UDP")
     _check_udp_length(data, header_length)
-    _check_router_alert(data[BARE_HEADER_BYTES:header_length])
+    if header_length != BARE_HEADER_BYTES:
+        _check_router_alert(data[BARE_HEADER_BYTES:header_length])
     return MeasurementPacket(data, header_length, data[header_length + UDP_HEADER_BYTES :])
 
 

@@ -61,14 +61,12 @@ class Archive:
         """Something was kept after the drain that is under way had looked."""
 
     def open(self) -> None:
-        """Open the spool; the database is opened by the first drain, at once if results wait from an earlier time.
+        """Open the spool; the database is opened by the first drain. No thread is started yet.
 
         Raises:
             StoreError: the spool cannot be opened.
         """
         self._spool = Spool(self._directory / "spool.db")
-        if self._spool.depth:
-            self.drain_soon()
         if self._retention is not None:
             self._upkeep = asyncio.create_task(self._look_after(self._retention), name="look after the store")
 

@@ -36,6 +36,8 @@ class Setup:
     """Greatest UDP payload that may leave, in octets."""
     log_level: str
     log_format: str
+    credentials: Mapping[str, Any] = field(repr=False)
+    """What `Credentials.to_document` made: with secrets."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +46,39 @@ class HostChanged:
 
     own_addresses: tuple[str, ...]
     room: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CredentialsChanged:
+    """Service to packet process: keys were read again."""
+
+    credentials: Mapping[str, Any] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FurtherSegment:
+    """A segment that ends at another point, as `current` told of it."""
+
+    upstream: str
+    current: str
+    newest_sample_at_ms: int
+    """On this point's own clock, milliseconds since the Unix epoch."""
+    metrics: Mapping[str, Statistics]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PathKnown:
+    """Service to packet process: the segments from this point to the last one toward `destination`."""
+
+    destination: str
+    segments: tuple[FurtherSegment, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PathGone:
+    """Service to packet process: the path to `destination` is no longer known."""
+
+    destination: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,10 +136,27 @@ class Heartbeat:
     counters: Mapping[str, int] = field(default_factory=dict)
 
 
-Event = Setup | HostChanged | SegmentKnown | SegmentGone | Ready | Failed | ReportReady | UpstreamSeen | Heartbeat
+Event = (
+    Setup
+    | HostChanged
+    | CredentialsChanged
+    | SegmentKnown
+    | SegmentGone
+    | PathKnown
+    | PathGone
+    | Ready
+    | Failed
+    | ReportReady
+    | UpstreamSeen
+    | Heartbeat
+)
 
 _KINDS: dict[str, type[Any]] = {
-    kind.__name__: kind for kind in (Setup, HostChanged, SegmentGone, Ready, Failed, UpstreamSeen, Heartbeat)
+    kind.__name__: kind
+    for kind in (
+        *(Setup, HostChanged, CredentialsChanged, SegmentGone, PathGone),
+        *(Ready, Failed, UpstreamSeen, Heartbeat),
+    )
 }
 
 
@@ -115,8 +167,14 @@ def event_to_bytes(event: Event) -> bytes:
             head = {"report": {key: value for key, value in asdict(report).items() if key != "payload"}}
             return json.dumps(head).encode() + b"\n" + report.payload
         case SegmentKnown():
-            metrics = {name: _values(statistics) for name, statistics in event.metrics.items()}
+            metrics = _all_values(event.metrics)
             return json.dumps({"segment": [event.upstream, event.newest_sample_at_ms, metrics]}).encode()
+        case PathKnown():
+            segments = [
+                (one.upstream, one.current, one.newest_sample_at_ms, _all_values(one.metrics))
+                for one in event.segments
+            ]
+            return json.dumps({"path": [event.destination, segments]}).encode()
         case _:
             return json.dumps({type(event).__name__: asdict(event)}).encode()
 
@@ -138,7 +196,21 @@ def event_from_bytes(data: bytes) -> Event:
             return SegmentKnown(
                 upstream=upstream,
                 newest_sample_at_ms=newest,
-                metrics={name: _statistics(name, values) for name, values in metrics.items()},
+                metrics=_all_statistics(metrics),
+            )
+        if kind == "path":
+            destination, segments = content
+            return PathKnown(
+                destination=destination,
+                segments=tuple(
+                    FurtherSegment(
+                        upstream=upstream,
+                        current=current,
+                        newest_sample_at_ms=newest,
+                        metrics=_all_statistics(metrics),
+                    )
+                    for upstream, current, newest, metrics in segments
+                ),
             )
         event: Event = _KINDS[kind](**{key: _frozen(value) for key, value in content.items()})
     except (ValueError, TypeError, KeyError, AttributeError) as error:
@@ -150,6 +222,14 @@ _FIELDS = {
     kind: tuple(one.name for one in fields(kind))
     for kind in (ScalarStatistics, *(metric.statistics for metric in METRICS.values()))
 }
+
+
+def _all_values(metrics: Mapping[str, Statistics]) -> dict[str, dict[str, Any]]:
+    return {name: _values(statistics) for name, statistics in metrics.items()}
+
+
+def _all_statistics(metrics: dict[str, dict[str, Any]]) -> dict[str, Statistics]:
+    return {name: _statistics(name, values) for name, values in metrics.items()}
 
 
 def _values(statistics: Statistics) -> dict[str, Any]:

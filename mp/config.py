@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from mp.http.settings import http_settings
+from mp.keys.settings import security_settings
+from mp.knowledge.settings import knowledge_settings
+from mp.reports.settings import report_settings
 from mp.settings import (
     BandwidthPolicy,
     CommandSettings,
@@ -39,8 +42,8 @@ from schemas.metrics import Composition
 
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,61}[A-Za-z0-9])?")
 _TABLES = (
-    *("point", "measurement", "probe", "discovery", "interfaces", "bandwidth", "plugins", "verify"),
-    *("clock", "store", "service", "http", "metrics", "profiles", "log", "names"),
+    *("point", "measurement", "reports", "security", "probe", "discovery", "interfaces", "bandwidth", "plugins"),
+    *("verify", "knowledge", "clock", "store", "service", "http", "metrics", "profiles", "log", "names"),
 )
 _COMPOSITIONS = ("sum", "complement-product", "minimum", "maximum", "listed")
 _CAPACITY_RANGE = (0.001, 1e9)
@@ -96,6 +99,12 @@ def configuration_from_toml(text: str, *, origin: str = "configuration") -> Conf
     return Configuration(
         point=point,
         measurement=_measurement(content),
+        security=security_settings(
+            content,
+            point_area="" if point is None else point.area,
+            address=None if point is None else point.address,
+        ),
+        reports=report_settings(content),
         probe=_probe(content, point),
         clock_assumed_error_ms=assumed,
         store_url=store_url,
@@ -103,6 +112,7 @@ def configuration_from_toml(text: str, *, origin: str = "configuration") -> Conf
         service=service,
         http=http_settings(content, service.socket),
         discovery=_discovery(content),
+        knowledge=knowledge_settings(content, address=None if point is None else point.address),
         bandwidth=_bandwidth(content),
         verification=_verification(content),
         capacities=_capacities(content),

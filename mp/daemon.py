@@ -15,14 +15,25 @@ from typing import Any
 
 from mp import clock
 from mp.archive import Archive
-from mp.bridge import Event, HostChanged, ReportReady, SegmentGone, SegmentKnown, Setup, UpstreamSeen
+from mp.bridge import (
+    CredentialsChanged,
+    Event,
+    HostChanged,
+    ReportReady,
+    SegmentGone,
+    SegmentKnown,
+    Setup,
+    UpstreamSeen,
+)
 from mp.greeter import Greeter
-from mp.host import HostState, read_host_state, require_capabilities
+from mp.host import HostState, read_host_state
 from mp.http.link import HttpLink
+from mp.keys.credentials import Credentials
 from mp.logs import configure_logs
-from mp.measurements import Measurements, Trust
+from mp.measurements import Measurements
 from mp.packet_link import PacketLink
 from mp.plugins import plugins_of
+from mp.privileges import configured_ports, confine_service, require_capabilities, settle_service
 from mp.reporter import Reporter
 from mp.segments import USUAL_PATH_BYTES, Known, Segments
 from mp.service_manager import ServiceManager
@@ -89,7 +100,7 @@ class Daemon:
         )
         self.http = HttpLink(configuration, self.registry)
         self.manager = ServiceManager.of_this_process()
-        self._trust = Trust()
+        self._credentials = Credentials.read(configuration.security)
         self._told: set[str] = set()
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -105,13 +116,15 @@ class Daemon:
             await self._open_requests(stack)
             await self.segments.start(stack)
             stack.push_async_callback(self.reporter.close)
-            stack.push_async_callback(self.link.close)
-            await self.link.start()
-            service = Service(self._answer, self.configuration.service.allow)
-            stack.push_async_callback(service.close)
-            await self._listen(service)
             await self.http.start(stack)
             await self._serve_metrics(stack)
+            service = Service(self._answer, self.configuration.service.allow)
+            stack.push_async_callback(service.close)
+            await self._listen_tcp(service)
+            settle_service(self.configuration)  # all ports are open, and no thread runs yet
+            stack.push_async_callback(self.link.close)
+            await self.link.start()
+            await service.listen_unix(self.configuration.service.socket)
             tasks = [asyncio.create_task(self._keep_house(), name="housekeeping")]
             verify = self.configuration.verification
             if verify.interval_s:
@@ -133,7 +146,7 @@ class Daemon:
         self.sender = RequestSender(self.point.address, port, self._on_unreachable)
         stack.callback(self.sender.close)
         self.measurements = Measurements(
-            self._send, self.archive.record, self.registry, trust=self._trust, room=lambda: self._room
+            self._send, self.archive.record, self.registry, credentials=self._credentials, room=lambda: self._room
         )
         discovery = self.configuration.discovery
         self.greeter = Greeter(
@@ -171,11 +184,22 @@ class Daemon:
             room=self._room,
             log_level=self.configuration.log.level,
             log_format=self.configuration.log.format,
+            credentials=self._credentials.to_document(self.configuration.security),
         )
 
-    async def _listen(self, service: Service) -> None:
+    def reload(self) -> None:
+        """Read the keys again; when that fails, those that were read before stay in use."""
+        try:
+            read = Credentials.read(self.configuration.security)
+        except InpathError as error:
+            logger.error("keys not read again: %s", error)
+            return
+        self._credentials.keyring = read.keyring
+        self.link.send(CredentialsChanged(credentials=read.to_document(self.configuration.security)))
+        logger.info("keys read again: %d", len(read.keyring))
+
+    async def _listen_tcp(self, service: Service) -> None:
         settings = self.configuration.service
-        await service.listen_unix(settings.socket)
         if settings.listen is not None:
             await service.listen_tcp(settings.listen, settings.port)
 
@@ -205,7 +229,7 @@ class Daemon:
             logger.warning("way back to %s: %s", back.destination, error)
 
     def _send_signed(self, request: MeasureRequest, carrier: Carrier = Carrier.ROUTER_ALERT) -> None:
-        signed = signed_request(request, self._trust.keyring)
+        signed = signed_request(request, self._credentials.keyring)
         self._send(message_to_xml(Message(request=signed)), request.destination, carrier)
 
     def _send(self, payload: bytes, destination: str, carrier: Carrier) -> None:
@@ -344,7 +368,9 @@ async def _serve(configuration: Configuration, point: PointSettings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    await Daemon(configuration, point).run(stop)
+    daemon = Daemon(configuration, point)
+    loop.add_signal_handler(signal.SIGHUP, daemon.reload)
+    await daemon.run(stop)
 
 
 def run_daemon(configuration: Configuration) -> None:
@@ -357,10 +383,11 @@ def run_daemon(configuration: Configuration) -> None:
     if configuration.point is None:
         raise ConfigurationError("point", None, "a table [point] with this point's address")
     configure_logs(configuration.log.level, configuration.log.format)
-    require_capabilities(configuration.probe.port)
+    require_capabilities(configured_ports(configuration))
     try:
         configuration.point.state_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise HostError(f"point.state_dir {configuration.point.state_dir}: {error.strerror}") from error
+    confine_service(configuration)
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(_serve(configuration, configuration.point))

@@ -1,4 +1,4 @@
-"""What the daemon must know of the host: its addresses, its smallest MTU, its capabilities."""
+"""What the daemon must know of the host: its addresses and its smallest MTU."""
 
 from __future__ import annotations
 
@@ -7,11 +7,9 @@ import fcntl
 import socket
 import struct
 from dataclasses import dataclass
-from pathlib import Path
 
 from interceptor.packet import maximum_payload
 from interceptor.packet_queue import LONGEST_PACKET_BYTES
-from schemas.errors import HostError
 
 # linux/sockios.h and linux/if.h, which Python does not name. Unlike /sys, ioctl always shows the caller's own
 # network namespace.
@@ -25,11 +23,6 @@ _ADDRESS_OFFSET = 20
 _MAX_ADDRESSES = 4096
 
 _ETHERNET_MTU_BYTES = 1500
-
-_CAPABILITIES = {12: "CAP_NET_ADMIN", 13: "CAP_NET_RAW"}
-"""Bits of linux/capability.h: the first for queue and rules, the second for router alert and time stamps."""
-_BIND_SERVICE = {10: "CAP_NET_BIND_SERVICE"}
-"""For a port below 1024."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,20 +46,6 @@ def read_host_state() -> HostState:
         mtus = [_mtu(control, name) for _, name in socket.if_nameindex()]
         known = [mtu for mtu in mtus if mtu is not None]
         return HostState(_addresses(control), min(known, default=_ETHERNET_MTU_BYTES))
-
-
-def require_capabilities(probe_port: int) -> None:
-    """Check what interception and the reflector's port need.
-
-    Raises:
-        HostError: names the missing capabilities.
-    """
-    status = Path("/proc/self/status").read_text()
-    effective = int(next(line.split()[1] for line in status.splitlines() if line.startswith("CapEff:")), 16)
-    needed = _CAPABILITIES if probe_port >= 1024 else _BIND_SERVICE | _CAPABILITIES
-    missing = [name for bit, name in needed.items() if not effective >> bit & 1]
-    if missing:
-        raise HostError(f"capabilities: {', '.join(missing)} missing, expected them (run as root or grant them)")
 
 
 def _addresses(control: socket.socket) -> tuple[str, ...]:

@@ -7,9 +7,10 @@ import logging
 import secrets
 from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from mp import clock
+from mp.keys.credentials import Credentials
 from mp.pending_request import PendingRequest
 from receiver.assembly import Whole
 from requestor.carriers import CarrierMemory
@@ -18,7 +19,6 @@ from requestor.retransmission import Retransmission
 from requestor.slices import divided, slices_of
 from schemas.authentication import Standing, signed_request
 from schemas.errors import HostError, MessageError
-from schemas.keyring import NO_KEYS, Keyring
 from schemas.message import Carrier, MeasureRequest, Message, SegmentRecord
 from schemas.metrics import METRICS, Registry
 from schemas.result import PathResult
@@ -39,15 +39,6 @@ Record = Callable[[PathResult], Awaitable[tuple[str, ...]]]
 """Makes a result durable; returns warnings for whoever asked."""
 
 
-@dataclass(slots=True, kw_only=True)
-class Trust:
-    """By what this point signs its requests and tells who wrote what in their answers."""
-
-    keyring: Keyring = NO_KEYS
-    is_required: bool = False
-    """An answer with a part that is not authentic is none."""
-
-
 class Measurements:
     """Requests of this point.
 
@@ -55,7 +46,7 @@ class Measurements:
         send: see `Send`.
         record: see `Record`.
         registry: the metrics that this point knows.
-        trust: keys; who changes it changes what is done from then on.
+        credentials: keys; who changes them changes what is done from then on.
         room: the greatest payload that may leave, in octets.
     """
 
@@ -65,13 +56,13 @@ class Measurements:
         record: Record,
         registry: Registry = METRICS,
         *,
-        trust: Trust | None = None,
+        credentials: Credentials | None = None,
         room: Callable[[], int] = lambda: USUAL_ROOM_BYTES,
     ) -> None:
         self._send = send
         self._record = record
         self._registry = registry
-        self._trust = trust or Trust()
+        self._credentials = credentials or Credentials()
         self._room = room
         self._carriers = CarrierMemory()
         self._pending: dict[str, PendingRequest] = {}
@@ -126,7 +117,7 @@ class Measurements:
         return ways
 
     async def _begin(self, request: MeasureRequest) -> PendingRequest:
-        pending = PendingRequest.of(request, keyring=self._trust.keyring)
+        pending = PendingRequest.of(request, keyring=self._credentials.keyring)
         await self._record(pending.noted())
         self._pending[request.id] = pending
         return pending
@@ -173,11 +164,11 @@ class Measurements:
     async def _take(self, pending: PendingRequest, whole: Whole) -> None:
         if whole.standing is Standing.FORGED:
             self.counters["forged"] += 1
-        if self._trust.is_required and whole.standing is not Standing.AUTHENTIC:
+        if self._credentials.is_required and whole.standing is not Standing.AUTHENTIC:
             pending.refused = f"an answer came that is not authentic: {pending.first_doubt(whole)}"
             logger.warning("request %s: %s", pending.request.id, pending.refused)
             return
-        result = pending.answered(whole, registry=self._registry, has_keys=bool(len(self._trust.keyring)))
+        result = pending.answered(whole, registry=self._registry, has_keys=bool(len(self._credentials.keyring)))
         if result.carrier is not None and not pending.request.returning:
             self._carriers.came_through(pending.request.destination, result.carrier)
         await self._decide(pending, result)
@@ -219,7 +210,7 @@ class Measurements:
         slices = slices_of(request.metrics, self._room())
         for index, metrics in enumerate(slices):
             part = replace(request, metrics=metrics, slice_index=index, slices=len(slices))
-            signed = signed_request(part, self._trust.keyring)
+            signed = signed_request(part, self._credentials.keyring)
             self._send(message_to_xml(Message(request=signed)), request.destination, carrier)
 
     def _refuse(self, pending: PendingRequest, reason: str) -> None:

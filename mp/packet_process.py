@@ -15,8 +15,9 @@ import signal
 import socket
 import sys
 from collections import Counter
+from collections.abc import Mapping
 from ipaddress import IPv4Network
-from typing import assert_never
+from typing import Any, assert_never
 
 from interceptor.firewall import InterceptionRules
 from interceptor.nfqueue import KernelQueue
@@ -25,10 +26,13 @@ from interceptor.packet_queue import InterceptedPacket
 from mp import clock
 from mp.bridge import (
     MAX_EVENT_BYTES,
+    CredentialsChanged,
     Event,
     Failed,
     Heartbeat,
     HostChanged,
+    PathGone,
+    PathKnown,
     Ready,
     ReportReady,
     SegmentGone,
@@ -39,10 +43,14 @@ from mp.bridge import (
     event_to_bytes,
 )
 from mp.interception import backend_of, rule_of
+from mp.keys.credentials import Credentials
 from mp.logs import configure_logs
+from mp.privileges import confined_packet_process
 from processor.decision import Forward, HandOver, PassThrough, SendReport
 from processor.pipeline import Pipeline, PointIdentity, UpstreamAsked
 from processor.segment_table import PreparedSegment, SegmentTable
+from processor.tail_table import Tail, TailSegment, TailTable
+from processor.trust import Trust
 from schemas.errors import InpathError, MessageError, PacketError
 
 logger = logging.getLogger(__name__)
@@ -75,7 +83,14 @@ class PacketProcess:
             own_addresses=frozenset(setup.own_addresses),
             serves=tuple(IPv4Network(prefix) for prefix in setup.serves),
         )
-        self._pipeline = Pipeline(identity, self._segments, self._upstream_asked)
+        self._tails = TailTable()
+        self._pipeline = Pipeline(
+            identity,
+            self._segments,
+            self._upstream_asked,
+            tails=self._tails,
+            trust=_trust(setup.credentials),
+        )
         self._told_at_ms: dict[tuple[str, bool], int] = {}
         """When the service last heard that a measured segment is still asked for, or greeted: by upstream, and
         whether a hello said so, since one keeps no segment awake."""
@@ -99,6 +114,7 @@ class PacketProcess:
             destination=datagram.destination,
             now_ms=clock.now_ms(),
             room=self._room,
+            carrier=datagram.carrier,
         )
         match decision:
             case Forward(payload):
@@ -151,6 +167,12 @@ class PacketProcess:
                 self._segments.remove(event.upstream)
                 for hello in (False, True):
                     self._told_at_ms.pop((event.upstream, hello), None)
+            case CredentialsChanged():
+                self._pipeline.trust = _trust(event.credentials)
+            case PathKnown():
+                self._tails.put(event.destination, _tail(event))
+            case PathGone():
+                self._tails.remove(event.destination)
             case HostChanged():
                 self._room = event.room
                 self._pipeline.identity = PointIdentity(
@@ -186,12 +208,31 @@ class PacketProcess:
             self.service_gone = True
 
 
+def _trust(document: Mapping[str, Any]) -> Trust:
+    credentials = Credentials.from_document(document)
+    return Trust(credentials.keyring, is_required=credentials.is_required)
+
+
+def _tail(path: PathKnown) -> Tail:
+    return tuple(
+        TailSegment(
+            current=one.current,
+            segment=PreparedSegment.of(one.upstream, one.newest_sample_at_ms, one.metrics),
+        )
+        for one in path.segments
+    )
+
+
 def _serve(bridge: socket.socket, setup: Setup, stop: int) -> None:
     """Intercept until the service is gone or `stop` becomes readable."""
     process = PacketProcess(bridge, setup)
     rule = rule_of(setup)
     backend = backend_of(setup.rules, rule)
-    with KernelQueue(setup.queue, process.handle) as queue, InterceptionRules(rule, backend):
+    with (
+        KernelQueue(setup.queue, process.handle) as queue,
+        InterceptionRules(rule, backend),
+        confined_packet_process(),
+    ):
         bridge.send(event_to_bytes(Ready(rules=backend.name)))
         bridge.setblocking(False)
         gc.freeze()  # what is alive now stays: no need to look at it again at each collection

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 from collections import Counter
 
 from mp import clock
@@ -32,11 +33,13 @@ class Reporter:
     Args:
         address: this point's address: the source of the connections.
         port: where the points that ask listen.
+        tls: of the client's side; None: without.
     """
 
-    def __init__(self, address: str, port: int) -> None:
+    def __init__(self, address: str, port: int, tls: ssl.SSLContext | None = None) -> None:
         self._address = address
         self._port = port
+        self._tls = tls
         self._under_way: dict[_Key, asyncio.Task[None]] = {}
         self._failures: Counter[_Key] = Counter()
         self.counters: Counter[str] = Counter()
@@ -84,14 +87,15 @@ class Reporter:
             try:
                 answer = await asyncio.wait_for(self._send(report), ACKNOWLEDGEMENT_WAIT_S)
             except (OSError, TimeoutError, MessageError) as error:
-                logger.debug("report %s to %s: %s", report.id, report.asker, error or "no acknowledgement")
+                failure = error or "no acknowledgement"
+                logger.debug("report %s to %s: %s", report.id, report.asker, failure)
                 self._failures[key] += 1
             else:
                 self._note(report, answer)
                 return
             if clock.monotonic_ms() + retry_s * 1000 > deadline_ms:
                 self.counters["given_up"] += 1
-                logger.warning("report %s to %s: nobody took it in time", report.id, report.asker)
+                logger.warning("report %s to %s: nobody took it in time: %s", report.id, report.asker, failure)
                 return
             await asyncio.sleep(retry_s)
             retry_s = min(2 * retry_s, MAX_RETRY_S)
@@ -106,7 +110,16 @@ class Reporter:
                 logger.info("report %s part %d to %s refused: %s", report.id, report.part, report.asker, answer)
 
     async def _send(self, report: Report) -> framing.Frame:
-        reader, writer = await asyncio.open_connection(report.asker, self._port, local_addr=(self._address, 0))
+        name = None if self._tls is None else report.asker
+        limit_s = None if self._tls is None else ACKNOWLEDGEMENT_WAIT_S
+        reader, writer = await asyncio.open_connection(
+            report.asker,
+            self._port,
+            local_addr=(self._address, 0),
+            ssl=self._tls,
+            server_hostname=name,  # the certificate must name the address
+            ssl_shutdown_timeout=limit_s,
+        )
         try:
             writer.write(framing.frame_to_bytes(framing.Report(payload=report.payload, final=report.final)))
             frames = framing.FrameReader(framing.ANSWER_KINDS)

@@ -8,6 +8,9 @@ from ipaddress import IPv4Network
 from pathlib import Path
 
 from mp.http.settings import HttpSettings
+from mp.keys.settings import SecuritySettings
+from mp.knowledge.settings import KnowledgeSettings
+from mp.reports.settings import ReportSettings
 from prober.bandwidth.settings import BandwidthSettings
 from prober.interfaces.load import ConfiguredCapacity
 from receiver.store.retention import Retention
@@ -130,6 +133,8 @@ class Configuration:
     point: PointSettings | None
     """None in a file that only gives names to the command line."""
     measurement: MeasurementSettings
+    security: SecuritySettings
+    reports: ReportSettings
     probe: ProbeSettings
     clock_assumed_error_ms: float | None
     store_url: str
@@ -138,6 +143,7 @@ class Configuration:
     service: ServiceSettings
     http: HttpSettings
     discovery: DiscoverySettings
+    knowledge: KnowledgeSettings
     bandwidth: BandwidthPolicy
     verification: VerificationSettings
     capacities: Mapping[str, ConfiguredCapacity]

@@ -6,17 +6,19 @@ a decision goes out, and whoever calls carries it out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network
 
 from processor.decision import Decision, Forward, HandOver, PassThrough, Report, SendReport
 from processor.segment_table import SegmentTable
 from processor.tail_table import TailTable
-from schemas.authentication import Standing, latest_standing, request_standing, sealed
+from processor.trust import Trust
+from schemas.authentication import sealed
 from schemas.errors import MessageError
-from schemas.keyring import NO_KEYS, Keyring, MessageKey
-from schemas.message import MAX_RECORDS, Carrier, Message, SegmentRecord, SegmentState, check_consistency
+from schemas.glance import Glance, glance_at
+from schemas.keyring import NO_KEYS, MessageKey
+from schemas.message import MAX_RECORDS, Carrier, SegmentRecord, SegmentState
 from schemas.payload import payload_from_xml, xml_from_payload
 from schemas.xml_codec import (
     END_TAG,
@@ -73,8 +75,7 @@ class Pipeline:
         segments: what is known of the segments that end here.
         on_upstream: hears for each record whose segment was asked for, so that somebody measures it.
         tails: what is known of paths from here on.
-        keyring: checks what others wrote, and signs what this point adds.
-        is_required: pass by what is not signed by somebody whose key is held here.
+        trust: whom to believe, and by what to sign; without it, anybody, and by nothing.
     """
 
     def __init__(
@@ -84,15 +85,13 @@ class Pipeline:
         on_upstream: Callable[[UpstreamAsked], None],
         *,
         tails: TailTable | None = None,
-        keyring: Keyring = NO_KEYS,
-        is_required: bool = False,
+        trust: Trust | None = None,
     ) -> None:
         self.identity = identity
-        self.keyring = keyring
+        self.trust = trust or Trust(NO_KEYS, is_required=False)
         self._segments = segments
         self._on_upstream = on_upstream
         self._tails = tails or TailTable()
-        self._is_required = is_required
 
     def process(
         self,
@@ -114,105 +113,87 @@ class Pipeline:
             carrier: how the payload came.
         """
         try:
-            xml = xml_from_payload(payload)
-            message = message_from_xml(xml)
-            check_consistency(message)
+            glance = glance_at(xml_from_payload(payload))
         except MessageError as error:
             return PassThrough(f"malformed: {error}")
-        refusal = self._refusal(message, source, destination) or self._distrust(xml, message)
+        refusal = self._refusal(glance, source, destination) or self.trust.refusal(glance)
         if refusal is not None:
             return PassThrough(refusal)
+        xml = glance.xml
         if not xml.endswith(END_TAG):  # somebody ended it otherwise (white space, comments)
-            xml = message_to_xml(message)
-        return self._extend(xml, message, now_ms, room, carrier)
+            xml = message_to_xml(message_from_xml(xml))
+        return self._extend(xml, glance, now_ms, room, carrier)
 
-    def _refusal(self, message: Message, source: str, destination: str) -> str | None:
-        request = message.request
-        if (request.source, request.destination) != (source, destination):
-            stated = f"{request.source}, {request.destination}"
+    def _refusal(self, glance: Glance, source: str, destination: str) -> str | None:
+        if (glance.source, glance.destination) != (source, destination):
+            stated = f"{glance.source}, {glance.destination}"
             return f"hs, hd: got {stated}, expected the packet's {source}, {destination}"
-        is_own = self.identity.is_own
-        if is_own(source):
+        if self.identity.is_own(source):
             return "source: this point sent the request itself"
-        if any(is_own(record.current) for record in message.records) or is_own(request.last_point or ""):
+        if any(map(self.identity.is_own, glance.points)):
             return "mp: this point is on the path already"
-        if len(message.records) >= MAX_RECORDS:
-            return f"mrp: got {len(message.records)} records, expected fewer than {MAX_RECORDS}"
+        if glance.records >= MAX_RECORDS:
+            return f"mrp: got {glance.records} records, expected fewer than {MAX_RECORDS}"
         return None
 
-    def _distrust(self, xml: bytes, message: Message) -> str | None:
-        """Why nothing is to be added to the message, by the tags of its source and of the point before.
-
-        That point looked at all before it, and its tag covers it.
-        """
-        standings = {request_standing(message.request, self.keyring), latest_standing(xml, message, self.keyring)}
-        if Standing.FORGED in standings:
-            return f"a: wrong tag of {message.latest_point} or of the source, expected one of a key of its area"
-        if self._is_required and standings != {Standing.AUTHENTIC}:
-            return f"a: got {', '.join(sorted(standings))}, expected tags of keys that are held here"
-        return None
-
-    def _extend(self, xml: bytes, message: Message, now_ms: int, room: int, carrier: Carrier) -> Decision:
+    def _extend(self, xml: bytes, glance: Glance, now_ms: int, room: int, carrier: Carrier) -> Decision:
         """Add this point's record, and go on, or end here."""
-        request = message.request
-        record = self._record(message, now_ms)
-        body = untagged_record(*record)
-        key = self.keyring.signer(request.asker, request.far_end)
+        body = self._record(glance, now_ms)
+        key = self.trust.signer(glance)
         extended = sealed(xml[: -len(END_TAG)] + body, key)
-        is_last = request.hello or self.identity.is_last_for(request.destination)
-        if not is_last and (tail := self._tails.fresh(request, now_ms=now_ms)) is not None:
+        is_last = glance.hello or self.identity.is_last_for(glance.destination)
+        if not is_last and (tail := self._tails.fresh(glance, now_ms=now_ms)) is not None:
             for one in tail:
                 told = one.segment.record(
-                    request.metrics, current=one.current, now_ms=now_ms, told_by=self.identity.address
+                    glance.metrics, current=one.current, now_ms=now_ms, told_by=self.identity.address
                 )
                 extended = sealed(extended[: -len(END_TAG)] + untagged_record(told, one.segment.elements), key)
             is_last = True
         if len(extended) > MAX_XML_BYTES:
             return PassThrough(f"message: got {len(extended)} octets, expected at most {MAX_XML_BYTES}")
         if is_last:
-            return SendReport(replace(_report(message, extended, final=True), carrier=carrier))
-        return _fit(message, xml, body, extended, room, key)
+            return SendReport(replace(_report(glance, extended, final=True), carrier=carrier))
+        return _fit(glance, xml, body, extended, room, key)
 
-    def _record(self, message: Message, now_ms: int) -> tuple[SegmentRecord, Mapping[str, bytes] | None]:
-        """What this point adds, and its metrics as they were encoded before."""
-        request = message.request
-        upstream = message.latest_point
-        segment = self._segments.fresh(upstream, now_ms=now_ms, max_age_ms=request.max_age_ms)
-        known = () if segment is None else segment.metrics
-        missing = tuple(name for name in request.metrics if name not in known)
-        self._on_upstream(UpstreamAsked(upstream, request.metrics, missing, hello=request.hello))
-        address = self.identity.address
-        if segment is None:
-            return SegmentRecord(
-                upstream=upstream, current=address, state=SegmentState.PENDING, recorded_at_ms=now_ms
-            ), None
-        return segment.record(request.metrics, current=address, now_ms=now_ms), segment.elements
+    def _record(self, glance: Glance, now_ms: int) -> bytes:
+        """What this point adds, up to where its tag belongs."""
+        upstream, asked = glance.latest_point, glance.metrics
+        segment = self._segments.fresh(upstream, now_ms=now_ms, max_age_ms=glance.max_age_ms)
+        answer = None if segment is None else segment.answer(asked)
+        missing = asked if answer is None else answer.missing
+        self._on_upstream(UpstreamAsked(upstream, asked, missing, hello=glance.hello))
+        if segment is None or answer is None:
+            pending = SegmentRecord(
+                upstream=upstream, current=self.identity.address, state=SegmentState.PENDING, recorded_at_ms=now_ms
+            )
+            return untagged_record(pending)
+        age_ms = max(0, now_ms - segment.newest_sample_at_ms)
+        head = f"<mrp><up>{upstream}</up><mp>{self.identity.address}</mp><ts>{now_ms}</ts><ag>{age_ms}</ag>"
+        return head.encode() + answer.octets
 
 
-def _fit(
-    message: Message, xml: bytes, body: bytes, extended: bytes, room: int, key: MessageKey | None
-) -> Decision:
+def _fit(glance: Glance, xml: bytes, body: bytes, extended: bytes, room: int, key: MessageKey | None) -> Decision:
     """Forward the whole message, or hand over what came and go on with the own record alone."""
     payload = payload_from_xml(extended, room)
     if payload is not None:
         return Forward(payload)
-    if not message.records:
+    if not glance.records:
         return PassThrough(f"room: got {room} octets, expected enough for one record")
-    latest = message.records[-1].tag
+    request, latest = glance.request, glance.latest_tag
     rest = replace(
-        message.request,
-        part=message.request.part + 1,
-        last_point=message.latest_point,
+        request,
+        part=request.part + 1,
+        last_point=glance.latest_point,
         previous_tag=None if latest is None else latest.octets,
     )
     payload = payload_from_xml(sealed(head_to_xml(rest) + body, key), room)
     if payload is None:
         return PassThrough(f"room: got {room} octets, expected enough for one record")
-    return HandOver(_report(message, xml, final=False), payload)
+    return HandOver(_report(glance, xml, final=False), payload)
 
 
-def _report(message: Message, xml: bytes, *, final: bool) -> Report:
-    request = message.request
+def _report(glance: Glance, xml: bytes, *, final: bool) -> Report:
+    request = glance.request
     return Report(
         asker=request.asker,
         id=request.id,

@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from schemas.message import SegmentRecord, SegmentState
 from schemas.metrics import Statistics
-from schemas.xml_codec import metric_to_xml
+from schemas.xml_codec import metric_to_xml, untagged_record
 
 FRESH_MS = 5_000
 """Sessions send ten packets a second: data younger than this is live, whatever age the request accepts."""
+
+
+MOST_QUESTIONS = 64
+"""Lists of metrics for which a segment's answer is kept until its statistics change."""
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedAnswer:
+    """What a record says of the metrics that somebody asks for."""
+
+    octets: bytes
+    """Their elements, and that of the missing ones."""
+    missing: tuple[str, ...]
+    """Those that are not known here."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +36,8 @@ class PreparedSegment:
     """On this point's own clock, milliseconds since the Unix epoch."""
     metrics: Mapping[str, Statistics]
     elements: Mapping[str, bytes]
+    answers: dict[tuple[str, ...], PreparedAnswer] = field(default_factory=dict, compare=False)
+    """What was made for lists of metrics that were asked for."""
 
     @classmethod
     def of(cls, upstream: str, newest_sample_at_ms: int, metrics: Mapping[str, Statistics]) -> PreparedSegment:
@@ -32,6 +48,17 @@ class PreparedSegment:
             metrics=metrics,
             elements={name: metric_to_xml(name, statistics) for name, statistics in metrics.items()},
         )
+
+    def answer(self, asked: tuple[str, ...]) -> PreparedAnswer:
+        """What this point's record says of these metrics, made at the first of many questions for them."""
+        answer = self.answers.get(asked)
+        if answer is None:
+            record = self.record(asked, current=self.upstream, now_ms=self.newest_sample_at_ms)
+            behind_age = untagged_record(record, self.elements).partition(b"</ag>")[2]
+            answer = PreparedAnswer(behind_age, record.unsupported)
+            if len(self.answers) < MOST_QUESTIONS:
+                self.answers[asked] = answer
+        return answer
 
     def record(
         self, asked: tuple[str, ...], *, current: str, now_ms: int, told_by: str | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from processor.segment_table import PreparedSegment
-from schemas.message import MeasureRequest
+from schemas.glance import Glance
 
 MAX_TAILS = 4096
 """A few KiB each; a point greets no more destinations than that."""
@@ -38,18 +38,16 @@ class TailTable:
         """Forget a path; nothing happens if it is not known."""
         self._tails.pop(destination, None)
 
-    def fresh(self, request: MeasureRequest, *, now_ms: int) -> Tail | None:
+    def fresh(self, glance: Glance, *, now_ms: int) -> Tail | None:
         """The path to the request's destination, if the request allows an answer from it.
 
         It does when every segment is young enough, and when the last point has nothing else to do for it: a way
         back begins there.
         """
-        if not request.max_age_ms or request.hello or request.return_id is not None:
+        tail = self._tails.get(glance.destination)
+        if tail is None or not glance.max_age_ms or glance.hello or glance.request.return_id is not None:
             return None
-        tail = self._tails.get(request.destination)
-        if tail is None:
-            return None
-        oldest_at_ms = now_ms - request.max_age_ms
+        oldest_at_ms = now_ms - glance.max_age_ms
         if any(one.segment.newest_sample_at_ms < oldest_at_ms for one in tail):
             return None
         return tail

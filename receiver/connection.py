@@ -3,10 +3,14 @@
 Strategy: `receive` gives the reports that are complete; the driver answers each before it takes the next, with
 what `acknowledge` or `refuse` gives. Any bytes give reports or `MessageError`; after an error the connection is of
 no more use.
+
+A report is not decoded until somebody wants its message: whose request is open can be told from its id alone,
+and to look at a report of 64 KiB that nobody asked for would cost as much as to answer fifty.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -21,15 +25,40 @@ from schemas.framing import (
     frame_to_bytes,
 )
 from schemas.message import Message, check_consistency
-from schemas.payload import message_from_payload
+from schemas.payload import xml_from_payload
+from schemas.xml_codec import message_from_xml
+
+_ADDRESS = rb"[0-9.]{7,15}"
+_IDENTIFIER = re.compile(rb"<m><mr><hs>%b</hs><hd>%b</hd><id>([0-9a-f]{32})</id>" % (_ADDRESS, _ADDRESS))
+"""How every point begins a message."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportReceived:
-    """A whole report, decoded and consistent in itself."""
+    """A whole report."""
 
-    message: Message
+    xml: bytes
+    """What it brings, not yet checked; empty when it could not even be inflated."""
     final: bool
+
+    @property
+    def identifier(self) -> str | None:
+        """Of the request that it says it answers; None when it does not say so as points do."""
+        found = _IDENTIFIER.match(self.xml)
+        return None if found is None else found[1].decode()
+
+    def message(self) -> Message:
+        """Decode it.
+
+        Raises:
+            MessageError: no message, one that contradicts itself, or one that no acknowledgement can name.
+        """
+        message = message_from_xml(self.xml)
+        check_consistency(message)
+        for name, value in (("cp", message.request.copy), ("pt", message.request.part)):
+            if value > MAX_ORDINAL:
+                raise MessageError(f"{name}: got {value}, expected at most {MAX_ORDINAL}")
+        return message
 
 
 class ReportConnection:
@@ -42,11 +71,10 @@ class ReportConnection:
         """The reports that `data` completes, in order.
 
         Raises:
-            MessageError: while iterating, so that the reports before can be answered first: no frame, no message,
-                or a message that contradicts itself.
+            MessageError: while iterating, so that the reports before can be answered first: this is no frame.
         """
         frames = self._reader.receive(data)
-        return (_decode(frame) for frame in frames if isinstance(frame, Report))
+        return (_inflated(frame) for frame in frames if isinstance(frame, Report))
 
     def end(self) -> None:
         """The peer sends no more.
@@ -66,10 +94,9 @@ class ReportConnection:
         return frame_to_bytes(Refusal(reason=reason))
 
 
-def _decode(report: Report) -> ReportReceived:
-    message = message_from_payload(report.payload)
-    check_consistency(message)
-    for name, value in (("cp", message.request.copy), ("pt", message.request.part)):
-        if value > MAX_ORDINAL:
-            raise MessageError(f"{name}: got {value}, expected at most {MAX_ORDINAL}")
-    return ReportReceived(message=message, final=report.final)
+def _inflated(report: Report) -> ReportReceived:
+    try:
+        xml = xml_from_payload(report.payload)
+    except MessageError:
+        xml = b""
+    return ReportReceived(xml=xml, final=report.final)

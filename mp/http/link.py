@@ -16,7 +16,7 @@ from mp import clock
 from mp.http.listeners import close_listeners, local_policy, open_listeners
 from mp.http.setup import CONNECT, CONNECTION, FAILED, MAX_WORD_BYTES, READY, TOKENS, HttpSetup, setup_to_file
 from mp.http.token_file import read_token_text
-from mp.http.unprivileged import user_entry
+from mp.privileges import user_entry
 from mp.settings import Configuration
 from schemas.errors import InpathError
 from schemas.metrics import Registry

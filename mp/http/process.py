@@ -35,8 +35,9 @@ from mp.http.setup import (
     HttpSetup,
     setup_from_file,
 )
-from mp.http.unprivileged import give_up_privileges
 from mp.logs import configure_logs
+from mp.privileges import confine_http_process
+from mp.priority import stand_back
 from requestor.dialogue import MAX_LINE_BYTES
 from requestor.http.app import application
 from requestor.http.callers import Doorkeeper
@@ -54,8 +55,6 @@ IDLE_LIMIT_S = 900.0
 KEEP_ALIVE_S = 15
 STOP_LIMIT_S = 1
 MAX_HEAD_BYTES = 16_384
-NICENESS = 10
-"""Packets and probes come first where the processors are busy."""
 BACKLOG = 128
 
 
@@ -233,7 +232,7 @@ def _prepare(setup: HttpSetup, opened: socket.socket, listeners: list[socket.soc
     )
     app = application(desk, doorkeeper, version=setup.version)
     servers = [(HttpServer(server_config(setup.settings, app, listener)), listener) for listener in listeners]
-    give_up_privileges(setup.settings.user)
+    confine_http_process(setup.settings.user)
     asyncio.run(_serve(bridge, opened, desk, servers))
     history.close()
 
@@ -243,7 +242,7 @@ def main() -> None:
     opened, *listeners = (socket.socket(fileno=int(number)) for number in (sys.argv[1], *sys.argv[3:]))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C goes to the daemon, which ends us
     os.umask(0o077)
-    os.nice(NICENESS)
+    stand_back()
     opened.setblocking(False)
     setup = setup_from_file(int(sys.argv[2]))
     configure_logs(setup.log_level, setup.log_format)

@@ -1,40 +1,36 @@
-"""The file of the bearer tokens: for its owner alone, changed as a whole, by one program at a time."""
+"""The file of the bearer tokens: for the service alone, changed as a whole, by one program at a time.
+
+Its owner and group are those of its directory, so that the service can read what root writes: in /etc/inpath of the
+package, which is of root and the group `inpath`.
+"""
 
 from __future__ import annotations
 
-import fcntl
-import os
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from mp.private_file import only_one, private_directory, read_private, write_whole
 from requestor.http.tokens import Token, tokens_from_text, tokens_to_text
-from schemas.errors import HostError, UsageError
+from schemas.errors import UsageError
 
 MAX_FILE_BYTES = 100_000
 """It travels in one piece from the daemon to the HTTP process."""
+FILE_MODE = 0o640
+_WHAT = "http.token_file"
 
 
 def read_token_text(path: Path) -> str:
     """The content of the file; empty when there is none.
 
     Raises:
-        UsageError: others may use the file, or it is too large.
+        ConfigurationError: others may use the file or put another in its place, or it is too large.
         HostError: it cannot be read.
     """
-    try:
-        with path.open("rb") as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode) or stat.S_IMODE(status.st_mode) & 0o077:
-                raise UsageError("token file", str(path), "a file that its owner alone may use (chmod 600)")
-            content = file.read(MAX_FILE_BYTES + 1)
-    except FileNotFoundError:
+    if _is_missing(path):
         return ""
-    except OSError as error:
-        raise HostError(f"token file {path}: {error.strerror}") from error
-    if len(content) > MAX_FILE_BYTES:
-        raise UsageError("token file", str(path), f"at most {MAX_FILE_BYTES} octets: revoke tokens")
+    directory = private_directory(path.parent, _WHAT)
+    content = read_private(path, _WHAT, most_bytes=MAX_FILE_BYTES, directory=directory, is_secret=True)
     return content.decode(errors="replace")
 
 
@@ -42,7 +38,7 @@ def read_tokens(path: Path) -> dict[str, Token]:
     """The tokens of the file, by id.
 
     Raises:
-        UsageError, HostError: as `read_token_text`; UsageError too when it holds something else.
+        ConfigurationError, HostError: as `read_token_text`; UsageError too when it holds something else.
     """
     return tokens_from_text(read_token_text(path))
 
@@ -52,39 +48,23 @@ def changed_tokens(path: Path) -> Iterator[dict[str, Token]]:
     """The tokens to change; what they are at the end of the block is written.
 
     Raises:
-        UsageError, HostError: as `read_tokens`; HostError too when it cannot be written.
+        ConfigurationError, UsageError, HostError: as `read_tokens`; HostError too when it cannot be written.
     """
-    with _only_one(path.parent):
+    with only_one(path.parent, _WHAT):
         tokens = read_tokens(path)
         yield tokens
-        _write(path, tokens_to_text(tokens))
+        content = tokens_to_text(tokens).encode()
+        if len(content) > MAX_FILE_BYTES:
+            raise UsageError("token file", str(path), f"at most {MAX_FILE_BYTES} octets: revoke tokens")
+        write_whole(path, content, _WHAT, mode=FILE_MODE)
 
 
-@contextmanager
-def _only_one(directory: Path) -> Iterator[None]:
-    """Hold a lock on the directory: the file itself is replaced."""
+def _is_missing(path: Path) -> bool:
+    """One that cannot even be looked at is not missing: reading it says why."""
     try:
-        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError as error:
-        raise HostError(f"token file's directory {directory}: {error.strerror}") from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _write(path: Path, text: str) -> None:
-    content = text.encode()
-    if len(content) > MAX_FILE_BYTES:
-        raise UsageError("token file", str(path), f"at most {MAX_FILE_BYTES} octets: revoke tokens")
-    written = path.with_name(f".{path.name}.new")
-    try:
-        written.unlink(missing_ok=True)
-        with open(os.open(written, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        written.replace(path)
-    except OSError as error:
-        raise HostError(f"token file {path}: {error.strerror}") from error
+        path.stat()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return False

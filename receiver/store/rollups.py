@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sqlalchemy import Connection, Table, delete, insert, select
+from sqlalchemy import Connection, Table, delete, func, insert, select
 
 from receiver.store.history import Resolution
 from receiver.store.rollup import Rollup
@@ -22,6 +22,8 @@ from schemas.errors import StoreError
 
 GRACE_US = 10_000_000
 """A period is rolled up this long after its end: twice as long as most requests live."""
+FORGOTTEN = "forgotten"
+"""In place of a resolution: no period is made anew that begins before `start_us`."""
 _FETCHED_ROWS = 1_000
 
 Pair = tuple[str, str]
@@ -60,6 +62,21 @@ def claim(connection: Connection, resolution: Resolution, start_us: int) -> None
     ids = connection.execute(seen).scalars().all()
     if connection.execute(delete(STALE_PERIODS).where(columns.id.in_(ids))).rowcount != len(ids):
         raise StoreError(f"{resolution} {start_us}: another program rolls it up")
+
+
+def note_forgotten(connection: Connection, horizon_us: int) -> None:
+    """Keep in mind that results before this time are gone in part; in whole hours, so that it is seldom news."""
+    hour = Resolution.HOUR
+    up_to_us = hour.start_us(horizon_us + hour.duration_us - 1)
+    if up_to_us > forgotten_up_to(connection):
+        connection.execute(delete(STALE_PERIODS).where(STALE_PERIODS.c.resolution == FORGOTTEN))
+        connection.execute(insert(STALE_PERIODS), {"resolution": FORGOTTEN, "start_us": up_to_us})
+
+
+def forgotten_up_to(connection: Connection) -> int:
+    """Before this time roll-ups know more than the results that are left; 0 when nothing was forgotten yet."""
+    noted = select(func.max(STALE_PERIODS.c.start_us)).where(STALE_PERIODS.c.resolution == FORGOTTEN)
+    return connection.execute(noted).scalar() or 0
 
 
 def minute_of(connection: Connection, start_us: int) -> Minute:

@@ -14,7 +14,15 @@ from receiver.store import partitions
 from receiver.store.database import Database
 from receiver.store.history import Resolution
 from receiver.store.retention import US_PER_DAY, Retention
-from receiver.store.rollups import claim, keep_hour, keep_minute, minute_of, stale
+from receiver.store.rollups import (
+    claim,
+    forgotten_up_to,
+    keep_hour,
+    keep_minute,
+    minute_of,
+    note_forgotten,
+    stale,
+)
 from receiver.store.routes import keep_routes
 from receiver.store.schema_version import upgrade_database
 from receiver.store.tables import CLOSURE_CHECKS, HOURS, LATEST_ROUTES, MINUTES, RESULTS, ROUTE_EVENTS
@@ -72,13 +80,15 @@ class Upkeep:
     def _roll_up(self, resolution: Resolution, now_us: int) -> int:
         with self._database.transaction() as connection:
             starts = stale(connection, resolution, now_us, PERIODS)
-        # The results of an older period are gone in part, and its roll-up knows more than they do.
-        horizon_us = now_us - self._retention.results_days * US_PER_DAY
-        work = partial(_roll, resolution=resolution, horizon_us=horizon_us)
+        work = partial(_roll, resolution=resolution, horizon_us=self._horizon_us(now_us))
         done = 0
         while done < len(starts) and not self._stopping:
             done += self._database.write(partial(work, starts=starts[done:]))
         return done
+
+    def _horizon_us(self, now_us: int) -> int:
+        """Older results are forgotten."""
+        return now_us - self._retention.results_days * US_PER_DAY
 
     def prune(self, now_us: int) -> bool:
         """Forget a bounded part of what is too old, and make partitions ahead; whether there is more to forget.
@@ -87,6 +97,8 @@ class Upkeep:
             StoreError: see `step`.
         """
         upgrade_database(self._database)
+        # First, and for all who look after the store: they may be told to keep results for longer.
+        self._database.write(partial(note_forgotten, horizon_us=self._horizon_us(now_us)))
         keep = self._retention
         daily = {RESULTS: keep.results_days, MINUTES: keep.minutes_days}
         rows: dict[Column[int], int] = {
@@ -114,11 +126,13 @@ class Upkeep:
 def _roll(connection: Connection, *, resolution: Resolution, starts: Sequence[int], horizon_us: int) -> int:
     """Roll up the first of the periods, as many as fit in one transaction; how many."""
     roll = _roll_minute if resolution is Resolution.MINUTE else keep_hour
+    # The results of an older period are gone in part, and its roll-up knows more than they do.
+    oldest_us = max(horizon_us, forgotten_up_to(connection))
     rows = done = 0
     while done < len(starts) and rows < ROLLED_ROWS:
         start_us = starts[done]
         claim(connection, resolution, start_us)
-        if start_us >= horizon_us:
+        if start_us >= oldest_us:
             rows += roll(connection, start_us)
         done += 1
     return done

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
-from requestor.dialogue import RemoteError
+from requestor.dialogue import Blame, RemoteError, shown
 from schemas.errors import HostError, InpathError, MessageError, NoAnswerError, StoreError, UsageError
 
 MEDIA_TYPE = "application/problem+json"
 TYPE_PREFIX = "urn:inpath:problem:"
-_SHOWN = 200
 _KINDS: tuple[tuple[type[InpathError], str, HTTPStatus], ...] = (
     (NoAnswerError, "no-answer", HTTPStatus.GATEWAY_TIMEOUT),
     (StoreError, "store-away", HTTPStatus.SERVICE_UNAVAILABLE),
@@ -100,14 +99,7 @@ def problem_of(error: InpathError) -> Problem:
     if isinstance(error, RefusedError):
         return error.problem
     if isinstance(error, UsageError):
-        return Problem(
-            kind="value",
-            status=HTTPStatus.UNPROCESSABLE_ENTITY,
-            detail=str(error),
-            field=error.field,
-            value=error.value,
-            expected=error.expected,
-        )
+        return _of_value(str(error), Blame(error.field, error.value, error.expected))
     if isinstance(error, RemoteError):
         return _of_remote(error)
     for kind, name, status in _KINDS:
@@ -116,25 +108,27 @@ def problem_of(error: InpathError) -> Problem:
     return Problem(kind="internal", status=HTTPStatus.INTERNAL_SERVER_ERROR, detail=str(error))
 
 
+def _of_value(detail: str, blame: Blame | None) -> Problem:
+    """A value cannot be meant; which one, if that is known."""
+    status = HTTPStatus.UNPROCESSABLE_ENTITY
+    if blame is None:
+        return Problem(kind="value", status=status, detail=detail)
+    return Problem(
+        kind="value",
+        status=status,
+        detail=detail,
+        field=blame.field,
+        value=blame.value,
+        expected=blame.expected,
+    )
+
+
 def _of_remote(error: RemoteError) -> Problem:
     """By the exit code, which is all that the dialogue says of a kind of error."""
     match error.exit_code:
         case UsageError.exit_code:
-            return Problem(kind="value", status=HTTPStatus.UNPROCESSABLE_ENTITY, detail=str(error))
+            return _of_value(str(error), error.blame)
         case NoAnswerError.exit_code:
             return Problem(kind="no-answer", status=HTTPStatus.GATEWAY_TIMEOUT, detail=str(error))
         case _:
             return Problem(kind="refused", status=HTTPStatus.BAD_GATEWAY, detail=str(error))
-
-
-def shown(value: object) -> object:
-    """The value where it is short and is JSON, else the beginning of its text."""
-    if value is None or isinstance(value, bool):
-        return value
-    if isinstance(value, int | float) and abs(value) < 1e15:  # false for NaN and infinity
-        return value
-    if isinstance(value, int) and value.bit_length() > _SHOWN:
-        return "a huge number"  # Python refuses to write out an integer of thousands of digits
-    text = value if isinstance(value, str) else repr(value)
-    text = text.encode(errors="replace").decode()  # JSON text may hold half of a surrogate pair
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."

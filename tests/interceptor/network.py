@@ -50,11 +50,17 @@ class Network:
         self._stack.close()
 
     def send(
-        self, payload: bytes, *, options: bytes = ROUTER_ALERT, port: int = PORT, source_port: int = 0
+        self,
+        payload: bytes,
+        *,
+        options: bytes = ROUTER_ALERT,
+        port: int = PORT,
+        source_port: int = 0,
+        destination: str | None = None,
     ) -> None:
-        """One datagram with DF from an ordinary socket on a."""
+        """One datagram with DF from an ordinary socket on a, to b unless told otherwise."""
         with measurement_socket(self.a, options=options, port=source_port) as sender:
-            sender.sendto(payload, (self.destination, port))
+            sender.sendto(payload, (destination or self.destination, port))
 
     def send_raw(self, *packets: bytes) -> None:
         """Whole IPv4 packets from a."""

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from interceptor.checksum import ones_complement_sum
 from interceptor.packet import MeasurementPacket, decode_packet, maximum_payload, with_payload
 from schemas.errors import PacketError, UsageError
+from schemas.message import Carrier
 from tests.interceptor.datagram import ROUTER_ALERT, build_datagram, recomputed, replaced
 
 WHOLE = build_datagram(b"<mr>one</mr>")
@@ -74,6 +75,15 @@ def test_router_alert_is_found_anywhere_in_the_options(options: bytes) -> None:
     assert packet.payload == b"xy"
 
 
+def test_a_packet_without_options_is_one_of_plain_udp_and_stays_so() -> None:
+    plain = decode_packet(build_datagram(b"payload", options=b""))
+    assert (plain.carrier, plain.header_length, plain.payload) == (Carrier.UDP, 20, b"payload")
+    grown = with_payload(plain, b"payload and more")
+    assert grown == recomputed(grown)
+    assert decode_packet(grown).carrier is Carrier.UDP
+    assert decode_packet(WHOLE).carrier is Carrier.ROUTER_ALERT
+
+
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
@@ -97,7 +107,7 @@ def test_options_without_router_alert_or_with_broken_lengths_are_refused(options
     ("data", "complaint"),
     [
         (b"", "too short"),
-        (WHOLE[:31], "too short"),
+        (WHOLE[:27], "too short"),
         (replaced(WHOLE, 0, b"\x66"), "version 6"),
         (WHOLE[:-1], "total length"),
         (WHOLE + b"\0", "total length"),
@@ -105,7 +115,8 @@ def test_options_without_router_alert_or_with_broken_lengths_are_refused(options
         (replaced(WHOLE, 6, b"\x00\x01"), "fragment"),
         (replaced(WHOLE, 6, b"\x5f\xff"), "fragment"),
         (replaced(WHOLE, 9, b"\x06"), "protocol 6"),
-        (replaced(WHOLE, 0, b"\x45"), "header length 20"),
+        (replaced(WHOLE, 0, b"\x45"), "UDP length 40000"),  # the datagram would begin where the option is
+        (replaced(WHOLE, 0, b"\x44"), "header length 16"),
         (replaced(WHOLE, 0, b"\x40"), "header length 0"),
         (replaced(WHOLE, 0, b"\x4f"), "header length 60"),
         (replaced(WHOLE, UDP_AT + 4, b"\x00\x13"), "UDP length 19, expected 20"),

@@ -1,14 +1,20 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mp.bridge import (
+    CredentialsChanged,
     Event,
     Failed,
+    FurtherSegment,
     Heartbeat,
     HostChanged,
+    PathGone,
+    PathKnown,
     Ready,
     ReportReady,
     SegmentGone,
@@ -20,6 +26,7 @@ from mp.bridge import (
 )
 from processor.decision import Report
 from schemas.errors import MessageError
+from schemas.message import Carrier
 from tests.messages import addresses, identifiers, metric_names, statistics_of
 
 SETUP = Setup(
@@ -34,6 +41,7 @@ SETUP = Setup(
     room=1468,
     log_level="info",
     log_format="text",
+    credentials={"is_required": False, "area": "west", "areas": {"west": ["10.0.0.0/8"]}, "keys": []},
 )
 known_segments = metric_names.flatmap(
     lambda names: st.builds(
@@ -42,6 +50,20 @@ known_segments = metric_names.flatmap(
         newest_sample_at_ms=st.integers(0, 2**53),
         metrics=st.fixed_dictionaries({name: statistics_of(name) for name in names}),
     )
+)
+known_paths = st.builds(
+    PathKnown,
+    destination=addresses,
+    segments=st.lists(
+        st.builds(
+            FurtherSegment,
+            upstream=addresses,
+            current=addresses,
+            newest_sample_at_ms=st.integers(0, 2**53),
+            metrics=st.fixed_dictionaries({name: statistics_of(name) for name in ("delay", "loss", "mtu")}),
+        ),
+        max_size=3,
+    ).map(tuple),
 )
 reports = st.builds(
     Report,
@@ -53,9 +75,13 @@ reports = st.builds(
     lifetime_ms=st.integers(0, 10**6),
     payload=st.binary(max_size=200),
     wants_return=st.booleans(),
+    carrier=st.sampled_from(Carrier),
 ).map(lambda report: ReportReady(report=report))
 events = st.one_of(
     known_segments,
+    known_paths,
+    st.builds(PathGone, destination=addresses),
+    st.just(CredentialsChanged(credentials=SETUP.credentials)),
     reports,
     st.builds(UpstreamSeen, upstream=addresses, metrics=metric_names, hello=st.booleans()),
     st.builds(SegmentGone, upstream=addresses),
@@ -76,3 +102,9 @@ def test_an_event_survives_the_bridge(event: Event) -> None:
 def test_any_octets_are_an_event_or_a_message_error(data: bytes) -> None:
     with pytest.raises(MessageError):
         event_from_bytes(data)
+
+
+def test_a_secret_is_not_shown_where_an_event_is() -> None:
+    credentials = {**SETUP.credentials, "keys": ["secret"]}
+    told = repr(replace(SETUP, credentials=credentials)) + repr(CredentialsChanged(credentials=credentials))
+    assert "secret" not in told

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mp.config import configuration_from_toml, example_text, load_configuration
+from mp.reports.settings import ReportTls
 from mp.settings import Configuration
 from prober.interfaces.load import ConfiguredCapacity
 from schemas.errors import ConfigurationError
@@ -20,7 +21,7 @@ POINT = '[point]\naddress = "192.0.2.1"\n'
 
 WITHOUT_DEFAULT = (
     r"name|area|serves|neighbors|assumed_error_ms|url|listen|border-\d|destinations|eth0|key_file|group|users"
-    r"|certificate|key|enabled = \[.*"
+    r"|tls|ca|certificate|key|enabled = \[.*|borders|keys_dir|area|north|south"
 )
 
 
@@ -49,6 +50,15 @@ def test_every_key_of_the_example_is_allowed() -> None:
     assert configuration.probe.key_file == Path("/etc/inpath/stamp.key")
     assert configuration.probe.neighbors == ("192.0.2.2",)
     assert configuration.clock_assumed_error_ms == 0.05
+    assert configuration.reports.tls == ReportTls(
+        ca=Path("/etc/inpath/keys/tls/ca.pem"),
+        certificate=Path("/etc/inpath/keys/tls/192.0.2.1.pem"),
+        key=Path("/etc/inpath/keys/tls/192.0.2.1-key.pem"),
+    )
+    assert configuration.security.keys_dir == Path("/etc/inpath/keys")
+    assert configuration.security.area == "north"
+    assert sorted(configuration.security.areas) == ["north", "south"]
+    assert configuration.knowledge.borders == ("203.0.113.1",)
     assert configuration.names == {"border-1": "192.0.2.1", "border-2": "192.0.2.2"}
     assert configuration.point is not None
     assert configuration.point.serves == (IPv4Network("198.51.100.0/24"),)
@@ -57,6 +67,11 @@ def test_every_key_of_the_example_is_allowed() -> None:
 def test_results_go_to_the_state_directory_unless_said_otherwise() -> None:
     configuration = configuration_from_toml(POINT + 'state_dir = "/srv/inpath"\n')
     assert configuration.store_url == "sqlite:////srv/inpath/results.db"
+
+
+def test_reports_travel_in_the_clear_unless_tls_is_said_to_be_wanted() -> None:
+    assert configuration_from_toml(POINT).reports.tls is None
+    assert configuration_from_toml(POINT + '[reports]\nca = "a"\n').reports.tls is None
 
 
 def test_a_file_with_names_alone_serves_the_command_line() -> None:
@@ -76,11 +91,46 @@ def test_a_file_with_names_alone_serves_the_command_line() -> None:
         ("[measurement]\nport = 0\n", "measurement.port: got 0, expected a whole number from 1 to 65535"),
         ("[measurement]\nport = true\n", "measurement.port: got True"),
         ('[measurement]\nrules = "ipfw"\n', "measurement.rules: got 'ipfw', expected one of auto, iptables, nft"),
+        ("[reports]\ntls = 1\n", "reports.tls: got 1, expected true or false"),
+        ("[reports]\ntls = true\n", "reports.ca: got '', expected a file, since reports.tls is true"),
+        (
+            '[reports]\ntls = true\nca = "a"\ncertificate = "b"\n',
+            "reports.key: got '', expected a file, since reports.tls is true",
+        ),
+        ('[reports]\npassphrase = "hunter2"\n', r"reports.passphrase: got '\.\.\.', expected no such key"),
+        ('[security]\narea = "a b"\n', "security.area: got 'a b', expected letters, digits"),
+        ('[security]\nkeys_dir = "/k"\n', "security.area: got '', expected the name of this point's area"),
+        (
+            '[security]\nauthentication = "maybe"\n',
+            "security.authentication: got 'maybe', expected one of off, acc",
+        ),
+        ('[security]\nauthentication = "required"\n', "security.keys_dir: got '', expected a directory of keys"),
+        ('[security.areas]\nwest = "10.0.0.0/8"\n', "security.areas.west: got '10.0.0.0/8', expected a list"),
+        ('[security.areas]\n"w x" = []\n', r"security.areas.w x: got '\.\.\.', expected a name of letters"),
+        (
+            '[security.areas]\na = ["10.0.0.0/8"]\nb = ["10.0.0.0/8"]\n',
+            "security.areas.b: got '10.0.0.0/8', expected a prefix that is not in a as well",
+        ),
+        (
+            POINT + '[security]\nkeys_dir = "/k"\narea = "a"\nareas.a = ["10.0.0.0/8"]\n',
+            "security.areas: got '192.0.2.1', expected this point's address in a prefix of its area a",
+        ),
         ("[probe]\nrate_per_s = nan\n", "probe.rate_per_s: got nan"),
         ("[probe]\nneighbors = 3\n", "probe.neighbors: got 3, expected a list"),
         ("[probe]\nloss_threshold_ms = 9\n", "probe.loss_threshold_ms: got 9, expected a whole number from 10"),
         ('[probe]\nreflector = "both"\n', "probe.reflector: got 'both', expected one of stateful, stateless"),
         ("[discovery]\ninterval_s = 0.5\n", r"discovery.interval_s: got 0.5, expected 0, or a number from 1 to"),
+        ("[knowledge]\nenabled = 1\n", "knowledge.enabled: got 1, expected true or false"),
+        ("[knowledge]\nrefresh_s = 901\n", "knowledge.refresh_s: got 901, expected a number from 1 to 900"),
+        (
+            "[knowledge]\nlifetime_s = 29\n",
+            r"knowledge.lifetime_s: got 29, expected at least twice refresh_s \(15\)",
+        ),
+        ('[knowledge]\nborders = ["x"]\n', "knowledge.borders: got 'x', expected an IPv4 address"),
+        (
+            POINT + '[knowledge]\nborders = ["192.0.2.1"]\n',
+            "knowledge.borders: got '192.0.2.1', expected addresses of",
+        ),
         ("[bandwidth]\nenabled = 1\n", "bandwidth.enabled: got 1, expected true or false"),
         ("[bandwidth]\nmax_rate_mbit_s = 1e9\n", "bandwidth.max_rate_mbit_s: got 1000000000.0, expected a number"),
         ("[interfaces]\neth0 = 100\n", "interfaces.eth0: got 100, expected a table"),

@@ -9,7 +9,8 @@ from itertools import pairwise
 
 import pytest
 
-from mp.measurements import Measurements, Trust
+from mp.keys.credentials import Credentials
+from mp.measurements import Measurements
 from requestor.query import PathQuery, way_back
 from schemas.authentication import Standing, sealed
 from schemas.errors import HostError, MessageError, StoreError
@@ -41,8 +42,8 @@ class Network:
         self.on_send: Callable[[Message], None] = lambda message: None
         self.room = 1468
         self.carriers: list[Carrier] = []
-        self.trust = Trust()
-        self.measurements = Measurements(self.send, self.keep, trust=self.trust, room=lambda: self.room)
+        self.credentials = Credentials()
+        self.measurements = Measurements(self.send, self.keep, credentials=self.credentials, room=lambda: self.room)
         self.reports: list[asyncio.Task[bool]] = []
 
     async def measure(self, query: PathQuery) -> PathResult:
@@ -314,7 +315,7 @@ def play_signed(
     answer: Callable[[Message], Message], *, is_required: bool, timeout_s: float = 3.0
 ) -> tuple[PathResult, Network]:
     async def story(network: Network) -> PathResult:
-        network.trust.keyring, network.trust.is_required = KEYS, is_required
+        network.credentials.keyring, network.credentials.is_required = KEYS, is_required
         network.on_send = lambda message: network.report(answer(message))
         return await network.measure(replace(QUERY, timeout_s=timeout_s))
 

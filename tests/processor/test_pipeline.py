@@ -13,6 +13,7 @@ from processor.decision import Decision, Forward, HandOver, PassThrough, SendRep
 from processor.pipeline import Pipeline, PointIdentity, UpstreamAsked
 from processor.segment_table import FRESH_MS, PreparedSegment, SegmentTable
 from processor.tail_table import Tail, TailSegment, TailTable
+from processor.trust import Trust
 from schemas.authentication import Standing, record_standings, signed_request
 from schemas.keyring import NO_KEYS, HmacKey, KeyIdentity, Keyring
 from schemas.message import MeasureRequest, Message, SegmentState
@@ -58,8 +59,7 @@ class Point:
             self.segments,
             self._asked,
             tails=self.tails,
-            keyring=keyring,
-            is_required=is_required,
+            trust=Trust(keyring, is_required=is_required),
         )
 
     def _asked(self, asked: UpstreamAsked) -> None:

@@ -140,6 +140,21 @@ def test_the_delay_variation_interval_covers_about_19_in_20_paths_of_queues() ->
     assert covered >= 54
 
 
+@pytest.mark.parametrize("outlier_ms", [10.0, 20.0, 50.0, 100.0, 500.0, 1000.0])
+@pytest.mark.parametrize("segments", [1, 3])
+def test_one_sample_far_out_widens_the_variation_to_its_own_size_and_no_further(
+    outlier_ms: float, segments: int
+) -> None:
+    dice = random.Random(3)
+    usual = [[dice.expovariate(1 / 0.3) for _ in range(SAMPLES - 1)] for _ in range(segments)]
+    quiet, _ = estimate_delay_variation([window(samples) for samples in usual])
+    estimate, _ = estimate_delay_variation([window([*usual[0], outlier_ms]), *map(window, usual[1:])])
+    assert estimate.low is not None and estimate.high is not None and quiet.low is not None
+    # Whether one in 600 is one in 1000 cannot be known: the truth may be the usual or the outlier.
+    assert quiet.low < estimate.low < quiet.value + outlier_ms / 4
+    assert outlier_ms < estimate.high < 1.5 * outlier_ms
+
+
 def test_constant_delay_has_no_variation() -> None:
     estimate, _ = estimate_delay_variation([jitter(0.0), jitter(0.0)])
     assert (estimate.value, estimate.low, estimate.high) == (0.0, 0.0, 0.0)

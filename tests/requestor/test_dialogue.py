@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from requestor.dialogue import RemoteError, document_from_line, error_document, line_from_document, raise_error
+from requestor.dialogue import (
+    Blame,
+    RemoteError,
+    document_from_line,
+    error_document,
+    line_from_document,
+    raise_error,
+    shown,
+)
 from schemas.errors import MessageError, NoAnswerError, UsageError
 
 json_values = st.recursive(
@@ -40,3 +48,23 @@ def test_an_error_crosses_with_its_text_and_exit_code(error: UsageError, code: i
     with pytest.raises(RemoteError) as caught:
         raise_error(document_from_line(line_from_document(error_document(error))))
     assert (str(caught.value), caught.value.exit_code) == (str(error), code)
+
+
+@given(json_values)
+def test_the_value_to_blame_crosses_in_a_form_that_can_be_shown(value: object) -> None:
+    with pytest.raises(RemoteError) as caught:
+        raise_error(document_from_line(line_from_document(error_document(UsageError("source", value, "mp1")))))
+    assert caught.value.blame == Blame("source", shown(value), "mp1")
+
+
+def test_a_value_that_fills_a_screen_is_shortened() -> None:
+    for value in ("x" * 1000, ["x"] * 1000, 10**6000):
+        assert len(str(shown(value))) <= 203
+
+
+@pytest.mark.parametrize("error", [{}, {"field": 1, "expected": "a"}, {"exit_code": "x", "field": "f"}])
+def test_an_error_without_a_whole_blame_has_none(error: dict[str, object]) -> None:
+    with pytest.raises(RemoteError) as caught:
+        raise_error({"error": error})
+    assert caught.value.blame is None
+    assert caught.value.exit_code == 1

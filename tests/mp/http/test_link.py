@@ -143,7 +143,7 @@ def test_with_a_certificate_it_is_reached_by_tls_whatever_the_process_may_read()
         ('users = ["no-such-user"]', ConfigurationError, "http.users: got 'no-such-user'"),
         ('certificate = "/none"\nkey = "/none"\nlisten = "127.0.0.1"', HostError, "/none: No such file"),
         ('socket = "/proc/none/h"', HostError, "http.socket /proc/none/h"),
-        ('listen = "127.0.0.1"\ntoken_file = "/etc/hostname"', UsageError, "chmod 600"),
+        ('listen = "127.0.0.1"\ntoken_file = "/etc/hostname"', UsageError, "mode 0600"),
         (
             'listen = "127.0.0.1"\nport = 1\ntoken_file = "/none"\nsocket = "{taken}"',
             HostError,

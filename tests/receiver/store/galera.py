@@ -7,16 +7,19 @@ provider does itself. The server wants a script around it all the same; Debian's
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
+import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from lab.database import PrivateMariaDB
-from schemas.errors import HostError
+from lab.database import START_TIMEOUT_S, PrivateMariaDB
+from schemas.errors import HostError, LabError
 
 PROVIDER = Path("/usr/lib/galera/libgalera_smm.so")
+SERVER = Path("/usr/sbin/mariadbd")
 NODES = 3
 
 # A node that is killed is left behind after a second; with the defaults all others wait for it for five.
@@ -76,6 +79,7 @@ class GaleraNode(PrivateMariaDB):
         self._ports = ports
         self._index = index
         self.begins_the_cluster = False
+        self._position = ""
 
     def _options(self) -> str:
         return super()._options() + _OPTIONS.format(
@@ -87,7 +91,29 @@ class GaleraNode(PrivateMariaDB):
         )
 
     def _arguments(self) -> list[str]:
-        return [*super()._arguments(), *(["--wsrep-new-cluster"] if self.begins_the_cluster else [])]
+        begins = ["--wsrep-new-cluster"] if self.begins_the_cluster else []
+        return [*super()._arguments(), *begins, *([self._position] if self._position else [])]
+
+    def rejoin(self) -> None:
+        """Start again after a kill, as Debian's unit does: see what the data has, then fetch what came since.
+
+        Raises:
+            LabError: the data does not say up to where it goes, or the server does not start.
+        """
+        self.begins_the_cluster = False
+        log = self.directory / "recovery.log"
+        subprocess.run(
+            [SERVER, *self._arguments(), "--wsrep-recover", f"--log-error={log}"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=START_TIMEOUT_S,
+            check=True,
+        )
+        found = re.search(r"WSREP: Recovered position: ([0-9a-f-]{36}:\d+)", log.read_text())
+        if found is None:
+            raise LabError(f"{log} names no position, expected that of the last commit")
+        self._position = f"--wsrep_start_position={found[1]}"
+        self.start()
 
     def copy_of(self, first: GaleraNode) -> None:
         """Become a node with the data and the users of another one, which must not run."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import socket
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import OperationalError
 
 from lab.database import PrivateMariaDB
 from receiver.store.database import FAILOVER_S
@@ -23,6 +24,7 @@ from tests.receiver.store.reports import report
 
 RESULTS = 300
 KILLED_AT = 100
+JOIN_LIMIT_S = 20.0
 
 
 class Replica(PrivateMariaDB):
@@ -39,6 +41,17 @@ def stored(url: str) -> list[int]:
         ids = [int(one, 16) for one in connection.execute(text("SELECT id FROM results")).scalars()]
     engine.dispose()
     return sorted(ids)
+
+
+def await_rows(node: PrivateMariaDB, count: int) -> None:
+    """Until the node has so many results; a joining one refuses to be asked before it has fetched all."""
+    deadline_s = time.monotonic() + JOIN_LIMIT_S
+    while time.monotonic() < deadline_s:
+        with suppress(OperationalError):
+            if len(stored(node.url)) == count:
+                return
+        time.sleep(0.05)
+    raise AssertionError(f"the node has not {count} results after {JOIN_LIMIT_S:g} s")
 
 
 def two_servers(url: str, first_port: int) -> str:
@@ -99,7 +112,9 @@ def test_a_server_that_turns_read_only_is_left_for_one_that_writes(mariadb_url: 
 
 @pytest.mark.database
 @pytest.mark.slow
-def test_a_killed_node_of_a_galera_cluster_costs_no_result_and_less_than_three_seconds(tmp_path: Path) -> None:
+def test_a_killed_node_of_a_galera_cluster_costs_no_result_and_less_than_three_seconds_and_comes_back(
+    tmp_path: Path,
+) -> None:
     with galera_cluster(tmp_path) as nodes, closing(Spool(tmp_path / "spool.db")) as spool:
         store = ResultStore(cluster_url(nodes))
         store.prepare()
@@ -116,4 +131,14 @@ def test_a_killed_node_of_a_galera_cluster_costs_no_result_and_less_than_three_s
         assert spool.depth == spool.refused == 0
         assert [stored(node.url) for node in nodes[1:]] == [list(range(RESULTS))] * 2
         assert longest_s < FAILOVER_S
+        nodes[0].rejoin()
+        store.save(report(RESULTS))
+        for node in nodes:
+            await_rows(node, RESULTS + 1)
+        # It is a full member again: the cluster goes on with it when another one is killed.
+        nodes[1].kill()
+        store.save(report(RESULTS + 1))
+        for node in (nodes[0], nodes[2]):
+            await_rows(node, RESULTS + 2)
+        assert stored(nodes[0].url) == list(range(RESULTS + 2))
         store.close()

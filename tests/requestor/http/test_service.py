@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from mp.http.unprivileged import user_entry
+from mp.privileges import user_entry
 from requestor.http.jobs import MAX_RUNNING_OF_ONE
 from requestor.http.point import GRACE_S
 from requestor.http.questions import MAX_PAIRS
@@ -167,6 +167,7 @@ def test_it_says_that_it_lives_and_that_it_can_answer(running: Served) -> None:
         ({"both_directions": 1}, "both_directions"),
         ({"source": "nowhere"}, "source"),
         ({"source": "\ud800"}, "source"),
+        ({"source": "192.0.2.9"}, "source"),  # an address, but not the point's, as only that knows
         ({"destination": "here"}, "destination"),
         ({"destination": "224.0.0.1"}, "destination"),
         ({"destination": None}, "destination"),

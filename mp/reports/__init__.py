@@ -1,0 +1,1 @@
+"""How reports travel: the table [reports] of the configuration, and TLS between the points."""
