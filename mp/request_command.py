@@ -24,10 +24,12 @@ from requestor.query import (
     MAX_TIMEOUT_S,
     PathQuery,
     address_from_text,
+    carrier_from_value,
     metrics_from_text,
     seconds_from_value,
 )
 from requestor.verdict import verdict_of
+from schemas.authentication import Standing
 from schemas.errors import UsageError
 from schemas.result import PathResult, ResultStatus
 from schemas.verdict import Answer, Verdict
@@ -51,12 +53,17 @@ _BEST_FIRST = (0, 5, 4, _NO_ANSWER)
 @click.option(
     "--max-age",
     type=float,
-    help=f"Oldest measured data to accept, in seconds.  [default: {DEFAULT_MAX_AGE_S:g}, or as the profile says]",
+    help="Oldest measured data to accept, in seconds; 0 walks the whole path.  "
+    f"[default: {DEFAULT_MAX_AGE_S:g}, or as the profile says]",
 )
 @click.option(
     "--profile",
     "profile_name",
     help="Say whether the path will do: voice, video, game, bulk, or one of the configuration.",
+)
+@click.option(
+    "--carrier",
+    help="How the request is to travel: router-alert, udp or relay.  [default: what comes through]",
 )
 @click.option(
     "--both-directions", is_flag=True, help="Measure the way back too, as its packets go, in the same question."
@@ -70,6 +77,7 @@ def request(
     timeout: float,
     max_age: float | None,
     profile_name: str | None,
+    carrier: str | None,
     *,
     both_directions: bool,
     as_json: bool,
@@ -77,8 +85,8 @@ def request(
 ) -> None:
     """Ask for the quality of the path from SOURCE to DESTINATION (addresses or names of the configuration).
 
-    Exit codes: 0 complete, 5 partial, 3 no answer in time, 2 wrong usage, 1 anything else. With a profile: 0 yes,
-    4 no, 5 unsure, and the others as before. Of both directions the worse one.
+    Exit codes: 0 complete, 5 partial or forged on its way, 3 no answer in time, 2 wrong usage, 1 anything else.
+    With a profile: 0 yes, 4 no, 5 unsure, and the others as before. Of both directions the worse one.
     """
     configuration = configuration_or_names(config_path)
     profile = None if profile_name is None else profile_named(profile_name, configuration.profiles)
@@ -88,6 +96,7 @@ def request(
         metrics=_metrics(metrics, profile, configuration),
         timeout_s=seconds_from_value("timeout", timeout, least=0.001, most=MAX_TIMEOUT_S),
         max_age_s=_max_age_s(max_age, profile),
+        carrier=carrier_from_value(carrier),
     )
     if query.source == query.destination:
         raise UsageError("destination", destination, "another point than the source")
@@ -138,6 +147,8 @@ def _print(answers: list[tuple[PathResult, Verdict | None]], names: Mapping[str,
 
 
 def _exit_code(result: PathResult, verdict: Verdict | None) -> int:
+    if result.authenticity is Standing.FORGED:
+        return EXIT_CODES[ResultStatus.PARTIAL]
     if verdict is None or result.status is ResultStatus.FAILED:
         return EXIT_CODES[result.status]
     return EXIT_CODES_OF_ANSWERS[verdict.answer]

@@ -10,7 +10,8 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from schemas.message import SegmentState
+from schemas.authentication import Standing
+from schemas.message import Carrier, SegmentState
 from schemas.result import ComposedMetric, Method, PathResult, Quantiles, ResultStatus, SegmentResult
 
 _STYLES = {
@@ -28,6 +29,9 @@ _MEANING = {
     "available-bandwidth": "avail. bandwidth",
 }
 """Which statistic of a metric its value is, where it is not the only one; README.md says it in full."""
+
+_SHOWN_STANDINGS = {Standing.AUTHENTIC: "green", Standing.FORGED: "red"}
+"""Where nobody signs, that is no news; a warning tells of what is in between."""
 
 _METHODS = {Method.COMPLEMENT_PRODUCT: "product"}
 """Shorter, where the name is long."""
@@ -106,6 +110,10 @@ def _headline(result: PathResult, names: Mapping[str, str]) -> Text:
     text.append(str(result.status), style=_STYLES[result.status])
     if result.elapsed_ms is not None:
         text.append(f" after {result.elapsed_ms:.1f} ms")
+    if result.carrier not in (None, Carrier.ROUTER_ALERT):
+        text.append(f" by {result.carrier}")
+    if result.authenticity in _SHOWN_STANDINGS:
+        text.append(f" {result.authenticity}", style=_SHOWN_STANDINGS[result.authenticity])
     text.append(f"  (request {result.id})", style="dim")
     return text
 
@@ -125,13 +133,18 @@ def _segment_table(result: PathResult, names: Mapping[str, str]) -> Table:
         [("#", "right"), ("from", "left"), ("to", "left"), *(metrics if by_column else _METRIC_COLUMNS), _SAMPLES],
     )
     for number, segment in enumerate(result.segments, 1):
-        ends = (str(number), _named(segment.upstream, names), _named(segment.current, names))
+        ends = (str(number), _named(segment.upstream, names), _end_of(segment, names))
         if by_column:
             cells = (_cell(segment, metric) for metric in result.metrics)
             table.add_row(*ends, *cells, str(max(_count(segment, metric) for metric in result.metrics)))
         else:
             _add_rows(table, result, segment, ends)
     return table
+
+
+def _end_of(segment: SegmentResult, names: Mapping[str, str]) -> str:
+    end = _named(segment.current, names)
+    return end if segment.told_by is None else f"{end} (told by {_named(segment.told_by, names)})"
 
 
 def _add_rows(table: Table, result: PathResult, segment: SegmentResult, ends: tuple[str, str, str]) -> None:

@@ -7,6 +7,8 @@ import pytest
 from rich.console import Console
 
 from mp.result_view import interval_text, number_text, result_view
+from schemas.authentication import Standing
+from schemas.message import Carrier
 from schemas.metrics import Composition as Rule
 from schemas.metrics import Metric, ScalarStatistics, registry_with
 from schemas.result import PathResult, ResultStatus
@@ -101,3 +103,21 @@ def test_warnings_are_shown_unless_they_are_the_error_itself() -> None:
     assert "! watch out" in shown(warned)
     failed = replace(unanswered(), status=ResultStatus.FAILED, elapsed_ms=1.0, warnings=("watch out",))
     assert "watch out" not in shown(failed)
+
+
+def test_the_way_of_the_request_and_who_told_of_a_segment_are_shown_where_they_are_news() -> None:
+    plain = result((usual(0), usual(1)))
+    assert " by " not in shown(replace(plain, carrier=Carrier.ROUTER_ALERT)).splitlines()[0]
+    first, second = plain.segments
+    told = replace(plain, carrier=Carrier.UDP, segments=(first, replace(second, told_by="10.0.0.1")))
+    text = shown(told)
+    assert " by udp" in text.splitlines()[0]
+    assert "(told by border-1)" in text
+
+
+@pytest.mark.parametrize(
+    ("standing", "is_shown"), [(Standing.AUTHENTIC, True), (Standing.UNSIGNED, False), (Standing.FORGED, True)]
+)
+def test_an_answer_says_whether_it_is_authentic_or_forged(standing: Standing, is_shown: bool) -> None:
+    headline = shown(replace(result((usual(0),)), authenticity=standing), 200).splitlines()[0]
+    assert (f" {standing}" in headline) is is_shown
