@@ -136,6 +136,9 @@ def execute(name: str | None, node: str, command: tuple[str, ...]) -> None:
     help="Capacity in Mbit/s; none takes the limit away. The points are not told: what they say of capacity and "
     "utilization rests on the rate that the lab was built with.",
 )
+@click.option(
+    "--drops-options/--passes-options", default=None, help="Lose IPv4 packets with options, or let them pass."
+)
 @click.option("--mtu", type=int, metavar="OCTETS", help="Longest IP packet (both ways).")
 @click.option("--up", is_flag=True, help="Plug the cable in (both ways).")
 @click.option("--down", is_flag=True, help="Pull the cable (both ways).")
@@ -151,7 +154,7 @@ def link(
     down: bool,
     one_way: bool,
     as_json: bool,
-    **given: float | None,
+    **given: float | bool | None,
 ) -> None:
     """Change the link between the nodes A and B while the lab runs; print its new state."""
     from lab.network import describe_link, find_lab

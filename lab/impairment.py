@@ -40,6 +40,9 @@ class Impairment:
     """Capacity in 10^6 bits per second, counted over Ethernet frames (14 octets more than IP, as TBF counts);
     `None` is no limit."""
 
+    drops_options: bool = False
+    """Whether IPv4 packets with options are lost, as behind many a firewall (RFC 7126)."""
+
     up: bool = True
     """Whether the link carries anything at all."""
 
@@ -52,8 +55,9 @@ class Impairment:
         _check_number("loss_ratio", self.loss_ratio, 0.0, 1.0)
         if self.rate_mbit is not None:
             _check_number("rate_mbit", self.rate_mbit, MIN_RATE_MBIT, MAX_RATE_MBIT)
-        if not isinstance(self.up, bool):
-            raise UsageError("up", self.up, "true or false")
+        for field, value in (("drops_options", self.drops_options), ("up", self.up)):
+            if not isinstance(value, bool):
+                raise UsageError(field, value, "true or false")
 
     def to_json(self) -> dict[str, object]:
         """All fields by name, ready for `json.dumps`; `from_json` reverses it."""

@@ -30,6 +30,12 @@ MAX_IN_FLIGHT_PACKETS = 20_000
 MAX_IN_FLIGHT_BYTES = 16 * 1024 * 1024
 """1.3 s at 100 Mbit/s."""
 
+_ETHERTYPE = slice(12, 14)
+_IPV4 = b"\x08\x00"
+_HEADER_LENGTH = 14
+_BARE_IPV4 = 0x45
+"""Version 4 and five words of header (RFC 791 section 3.1)."""
+
 INITIAL_LEAD_NS = 60_000
 """A typical lateness of a timer on a virtual machine; learning starts here."""
 
@@ -70,6 +76,11 @@ class Counters:
     kernel and the process was full, or since the frame did not fit there."""
 
 
+def has_options(frame: bytes) -> bool:
+    """Whether an Ethernet frame holds an IPv4 packet whose header is longer than that without options."""
+    return frame[_ETHERTYPE] == _IPV4 and frame[_HEADER_LENGTH] > _BARE_IPV4
+
+
 class LinkDirection:
     """One direction of a link. Times are integers in nanoseconds on any one monotonic clock."""
 
@@ -97,6 +108,7 @@ class LinkDirection:
         self._impairment = impairment
         self._up = impairment.up
         self._loss_ratio = impairment.loss_ratio
+        self._drops_options = impairment.drops_options
         self._delay_ns = round(impairment.delay_ms * 1e6)
         self._jitter_ns = round(impairment.jitter_ms * 1e6)
         byte_ns = 8_000 / impairment.rate_mbit if impairment.rate_mbit else 0.0
@@ -122,6 +134,9 @@ class LinkDirection:
             counters.queue_drops += 1
             return None
         if self._loss_ratio and self._random.random() < self._loss_ratio:
+            counters.lost += 1
+            return None
+        if self._drops_options and has_options(frame):
             counters.lost += 1
             return None
         self._in_flight_packets += 1

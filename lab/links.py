@@ -22,7 +22,7 @@ from lab.impairment import Impairment
 from lab.processes import all_processes, arguments, start_process
 from lab.topology import Topology
 from lab.user_link import Endpoint, UserLinks
-from schemas.errors import HostError, LabError
+from schemas.errors import HostError, LabError, UsageError
 
 SIOCETHTOOL = 0x8946
 ETHTOOL_STXCSUM = 0x17
@@ -193,7 +193,13 @@ def _mac(end: Endpoint) -> str:
 
 
 def netem_commands(interface: str, impairment: Impairment) -> list[str]:
-    """The `tc` commands that make an interface's sending direction what the impairment says."""
+    """The `tc` commands that make an interface's sending direction what the impairment says.
+
+    Raises:
+        UsageError: it asks for what netem cannot do.
+    """
+    if impairment.drops_options:
+        raise UsageError("drops_options", True, "false: only links in user space can do that")
     netem = f"qdisc replace dev {interface} root handle 1: netem limit {NETEM_QUEUE_PACKETS}"
     if impairment.delay_ms:
         netem += f" delay {impairment.delay_ms * 1000:.3f}us"

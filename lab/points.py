@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import socket
 import sys
 import threading
@@ -19,7 +20,9 @@ from lab.processes import descendants, end_processes, is_alive, kill_processes, 
 from lab.routes import Routes, neighboring_points, served_nodes
 from lab.state import LabDirectory
 from lab.topology import Node, Topology
+from mp.keys.directory import KeyDirectory
 from schemas.errors import LabError
+from schemas.keyring import HMAC_SECRET_BYTES, HmacKey, KeyIdentity
 
 ASSUMED_CLOCK_ERROR_MS = 0.001
 """All nodes of a lab read the same kernel clock; what is left is the resolution of its time stamps."""
@@ -38,6 +41,7 @@ POLL_S = 0.02
 SOCKET_NAME = "service.sock"
 LOG_NAME = "log"
 PID_NAME = "pid"
+KEYS_NAME = "keys"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +60,11 @@ class PointFiles:
     def log(self) -> Path:
         """What the daemon says."""
         return self.directory / LOG_NAME
+
+    @property
+    def keys(self) -> Path:
+        """The directory of the keys that it shares with the other points."""
+        return self.directory / KEYS_NAME
 
     @property
     def pid_file(self) -> Path:
@@ -87,6 +96,7 @@ def write_configurations(
         database: URL of the one store of all points; None gives each its own SQLite file.
         discover: tell no point its neighbors, but the addresses of all other points.
     """
+    key = _shared_key(topology)
     names = "[names]\n" + "".join(f'{name} = "{ip}"\n' for name, ip in addressing.identities.items())
     neighbors = neighboring_points(topology, routes)
     served = served_nodes(topology, routes)
@@ -98,8 +108,16 @@ def write_configurations(
             prefixes = served_prefixes(node, served[node.name], addressing)
             tables = _own_tables(node, files, addressing.identities[node.name], prefixes, database)
             tables |= _neighbor_tables(node, addressing, neighbors, discover=discover)
+            tables["security"] = {"keys_dir": str(files.keys)}
+            KeyDirectory(files.keys).add(key)
             tables["interfaces"] = interface_capacities(topology, addressing, node.name)
         files.configuration.write_text(_toml_text(tables) + names)
+
+
+def _shared_key(topology: Topology) -> HmacKey:
+    """A key of all points: a lab belongs to one operator."""
+    areas = tuple(sorted({node.area for node in topology.nodes}))
+    return HmacKey(KeyIdentity(id="lab", areas=areas), secrets.token_bytes(HMAC_SECRET_BYTES))
 
 
 def served_prefixes(node: Node, attached: Sequence[str], addressing: Addressing) -> list[str]:

@@ -68,7 +68,7 @@ def _links_table(title: str | None, links: Sequence[Mapping[str, Any]]) -> Table
             way = link[key]
             quantities = [_number(way[name]) for name in ("delay_ms", "jitter_ms", "loss_ratio")]
             rate = "no limit" if way["rate_mbit"] is None else _number(way["rate_mbit"])
-            state = "up" if way["up"] else "down"
+            state = ("drops options" if way["drops_options"] else "up") if way["up"] else "down"
             table.add_row(link[start], link[end], *quantities, rate, str(link["mtu_octets"]), state)
     return table
 

@@ -38,7 +38,7 @@ MAX_MTU_OCTETS = 9000
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
 _TOPOLOGY_KEYS = ("name", "routing", "nodes", "links")
 _NODE_KEYS = ("area", "point", "host", "serves")
-_IMPAIRMENT_KEYS = ("delay_ms", "jitter_ms", "loss_ratio", "rate_mbit", "up")
+_IMPAIRMENT_KEYS = ("delay_ms", "jitter_ms", "loss_ratio", "rate_mbit", "drops_options", "up")
 _LINK_KEYS = ("a", "b", "cost", "mtu", *_IMPAIRMENT_KEYS, "a_to_b", "b_to_a")
 
 

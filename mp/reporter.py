@@ -23,8 +23,8 @@ FIRST_RETRY_S = 0.3
 MAX_RETRY_S = 3.0
 ACKNOWLEDGEMENT_WAIT_S = 5.0
 
-_Key = tuple[str, str, int, int]
-"""Asker, id, copy and part of a report."""
+_Key = tuple[str, str, int, int, int]
+"""Asker, id, copy, slice and part of a report."""
 
 
 class Reporter:
@@ -46,7 +46,7 @@ class Reporter:
 
     def submit(self, report: Report) -> None:
         """Begin to carry a report; a copy of one that is under way is left to that one."""
-        key = (report.asker, report.id, report.copy, report.part)
+        key = (report.asker, report.id, report.copy, report.slice_index, report.part)
         if key in self._under_way:
             return
         if not self._has_room(report.asker):

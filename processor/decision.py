@@ -22,6 +22,8 @@ class Report:
     """How long the asker waits: no use in trying longer."""
     payload: bytes
     """The message, encoded as in a datagram."""
+    slice_index: int = 0
+    """Which slice of its question's metrics the records tell of."""
     wants_return: bool = False
     """The asker wants to know the way back too: this point is to ask for it."""
     carrier: Carrier = Carrier.ROUTER_ALERT

@@ -93,6 +93,10 @@ class Pipeline:
         self._on_upstream = on_upstream
         self._tails = tails or TailTable()
 
+    def knows_tail(self, destination: str) -> bool:
+        """Whether some request to `destination` could be answered here, in the place of the points further on."""
+        return destination in self._tails
+
     def process(
         self,
         payload: bytes,
@@ -199,6 +203,7 @@ def _report(glance: Glance, xml: bytes, *, final: bool) -> Report:
         id=request.id,
         copy=request.copy,
         part=request.part,
+        slice_index=request.slice_index,
         final=final,
         lifetime_ms=request.lifetime_ms,
         payload=xml,

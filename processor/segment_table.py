@@ -97,6 +97,10 @@ class SegmentTable:
         """Forget a segment; nothing happens if it is not known."""
         self._segments.pop(upstream, None)
 
+    def known(self, upstream: str) -> PreparedSegment | None:
+        """The segment from `upstream`, however old it is."""
+        return self._segments.get(upstream)
+
     def fresh(self, upstream: str, *, now_ms: int, max_age_ms: int) -> PreparedSegment | None:
         """The segment from `upstream` if its newest sample is young enough, else None."""
         segment = self._segments.get(upstream)

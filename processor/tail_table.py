@@ -38,6 +38,9 @@ class TailTable:
         """Forget a path; nothing happens if it is not known."""
         self._tails.pop(destination, None)
 
+    def __contains__(self, destination: str) -> bool:
+        return destination in self._tails
+
     def fresh(self, glance: Glance, *, now_ms: int) -> Tail | None:
         """The path to the request's destination, if the request allows an answer from it.
 

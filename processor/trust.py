@@ -24,12 +24,22 @@ class Trust:
         self._authors: dict[tuple[str, str], bool] = {}
         self._signers: dict[tuple[str, str], MessageKey | None] = {}
 
+    @property
+    def verifies(self) -> bool:
+        """Whether tags are looked at: without any key there is nothing to hold them against."""
+        return self._is_required or len(self.keyring) > 0
+
+    def key_of(self, tag: TagText, author: str) -> MessageKey | None:
+        """The key that the tag names, if it is held here and its author's area has it."""
+        key = self.keyring.key(tag.key_id)
+        return key if key is not None and self._speaks_for(key, author) else None
+
     def refusal(self, glance: Glance) -> str | None:
         """Why nothing is to be added to a message, by the tags of its source and of the point before.
 
         That point looked at all before it, and its tag covers it.
         """
-        if not self._is_required and not len(self.keyring):
+        if not self.verifies:
             return None
         standings = {self._of_source(glance)}
         if glance.records:

@@ -234,5 +234,5 @@ def _print(document: Mapping[str, Any], *, as_json: bool) -> None:
         click.echo(json.dumps(document, indent=2))
         return
     for name, value in document.items():
-        text = ", ".join(value) if isinstance(value, list) else value
+        text = ", ".join(value) if isinstance(value, list) else {True: "yes", False: "no"}.get(value, value)
         click.echo(f"{name.replace('_', ' '):<12}{text}")

@@ -28,7 +28,8 @@ from schemas.keyring import Keyring, KeyState, SigningKey, VerifyingKey
 
 SECRET_SUFFIX = ".key"
 PUBLIC_SUFFIX = ".pub"
-MAX_KEYS = 256
+MAX_KEYS = 64
+"""All of them travel to the packet process in one datagram, with the prefixes of the areas."""
 _WHAT = "key file"
 _WHAT_DIRECTORY = "security.keys_dir"
 

@@ -33,7 +33,7 @@ FINGERPRINT_BYTES = 16
 """Nobody makes a second key with the same 128 bits."""
 OPERATOR = re.compile(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]{0,80}")
 OPERATOR_TEXT = "at most 80 printable characters"
-MAX_AREAS = 16
+MAX_AREAS = 64
 _FIELDS = ("id", "kind", "areas", "operator", "created", "state", "secret", "public")
 _FINGERPRINT = b"inpath fingerprint"
 

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from mp.toml_table import TomlTable
+from schemas.errors import ConfigurationError
 from schemas.keyring import Keyring
 
 AREA_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+MAX_PREFIXES = 512
 AREA_NAME_TEXT = "letters, digits, dot, underscore and hyphen, at most 63"
 
 
@@ -88,4 +90,7 @@ def _areas(content: Mapping[str, Any]) -> dict[str, tuple[IPv4Network, ...]]:
         for network in areas[name]:
             if owners.setdefault(network, name) != name:
                 raise table.error(name, str(network), f"a prefix that is not in {owners[network]} as well")
+    count = sum(max(1, len(networks)) for networks in areas.values())
+    if count > MAX_PREFIXES:
+        raise ConfigurationError("security.areas", f"{count} prefixes", f"at most {MAX_PREFIXES}")
     return areas

@@ -99,11 +99,15 @@ def test_a_link_keeps_what_is_not_mentioned(pair: str) -> None:
         "jitter_ms": 0,
         "loss_ratio": 0.5,
         "rate_mbit": 10,
+        "drops_options": False,
         "up": True,
     }
     assert state["b_to_a"]["delay_ms"] == 2
     state = asked("link", "right", "left", "--delay-ms", "2", "--rate-mbit", "none")
     assert (state["a_to_b"]["delay_ms"], state["a_to_b"]["rate_mbit"]) == (2, None)
+    assert asked("link", "left", "right", "--drops-options")["b_to_a"]["drops_options"] is True
+    assert "drops" in invoke("link", "left", "right").stdout
+    assert asked("link", "left", "right", "--passes-options")["a_to_b"]["drops_options"] is False
     assert asked("link", "left", "right", "--mtu", "1400")["mtu_octets"] == 1400
     assert asked("truth", "left", "far")["mtu_octets"] == 1400
     assert "1400" in invoke("link", "left", "right").stdout

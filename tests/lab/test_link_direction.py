@@ -67,6 +67,28 @@ def test_no_loss_and_all_lost_are_certain(ratio: float, lost: int) -> None:
     assert sum(link.arrive(FRAME, 0) is None for _ in range(100)) == lost
 
 
+def ethernet(ethertype: str, first_octet: int) -> bytes:
+    return bytes(12) + bytes.fromhex(ethertype) + bytes((first_octet,)) + bytes(80)
+
+
+@pytest.mark.parametrize(
+    ("frame", "is_lost"),
+    [
+        (ethernet("0800", 0x45), False),
+        (ethernet("0800", 0x46), True),
+        (ethernet("0800", 0x4F), True),
+        (ethernet("0806", 0x46), False),
+        (ethernet("86dd", 0x60), False),
+    ],
+    ids=["plain IPv4", "IPv4 with an option", "IPv4 full of options", "ARP", "IPv6"],
+)
+def test_a_link_that_drops_options_loses_just_those_packets(frame: bytes, is_lost: bool) -> None:
+    link = direction(Impairment(drops_options=True))
+    assert (link.arrive(frame, 7) is None) is is_lost
+    assert link.counters.lost == is_lost
+    assert direction(Impairment()).arrive(frame, 7) == 7
+
+
 def test_the_same_seed_loses_the_same_frames() -> None:
     one, other = (direction(Impairment(loss_ratio=0.5), seed=9) for _ in range(2))
     fates = [(one.arrive(FRAME, 0), other.arrive(FRAME, 0)) for _ in range(100)]

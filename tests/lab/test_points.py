@@ -7,6 +7,7 @@ from lab.routes import exact_weights, routes_of
 from lab.state import LabDirectory
 from lab.topology import Node, Topology, topology_from_json
 from mp.config import load_configuration
+from mp.keys.directory import read_keyring
 from prober.interfaces.load import ConfiguredCapacity
 
 TOPOLOGY = topology_from_json(
@@ -49,10 +50,21 @@ def test_a_point_gets_all_that_its_daemon_reads(tmp_path: Path) -> None:
         "probe": {"neighbors": ["10.255.0.4"]},
         "store": {"url": f"sqlite:///{tmp_path}/p1/results.db"},
         "service": {"socket": f"{tmp_path}/p1/service.sock", "listen": "10.255.0.2"},
+        "security": {"keys_dir": f"{tmp_path}/p1/keys"},
         "names": {"h1": "10.255.0.1", "p1": "10.255.0.2", "r": "10.255.0.3", "p2": "10.255.0.4"},
     }
     configuration = load_configuration(file)
     assert configuration.names["p2"] == "10.255.0.4"
+
+
+def test_all_points_of_a_lab_hold_one_key_for_all_its_areas(tmp_path: Path) -> None:
+    directory = written(tmp_path)
+    keyrings = [read_keyring(load_configuration(directory.configuration(name)).security) for name in ("p1", "p2")]
+    signed = keyrings[0].signer("10.255.0.2", "10.255.0.4")
+    assert signed is not None
+    known = keyrings[1].key(signed.id)
+    assert known is not None
+    assert known.verifies(b"message", signed.tag(b"message"))
 
 
 def test_a_node_without_a_point_gets_the_names_alone(tmp_path: Path) -> None:

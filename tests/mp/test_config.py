@@ -19,6 +19,8 @@ from schemas.metrics import Composition
 POINT = '[point]\naddress = "192.0.2.1"\n'
 
 
+MANY_PREFIXES = [f"10.{number // 256}.{number % 256}.0/24" for number in range(513)]
+
 WITHOUT_DEFAULT = (
     r"name|area|serves|neighbors|assumed_error_ms|url|listen|border-\d|destinations|eth0|key_file|group|users"
     r"|tls|ca|certificate|key|enabled = \[.*|borders|keys_dir|area|north|south"
@@ -111,6 +113,7 @@ def test_a_file_with_names_alone_serves_the_command_line() -> None:
             '[security.areas]\na = ["10.0.0.0/8"]\nb = ["10.0.0.0/8"]\n',
             "security.areas.b: got '10.0.0.0/8', expected a prefix that is not in a as well",
         ),
+        (f"[security.areas]\na = {MANY_PREFIXES}\n", "security.areas: got '513 prefixes', expected at most 512"),
         (
             POINT + '[security]\nkeys_dir = "/k"\narea = "a"\nareas.a = ["10.0.0.0/8"]\n',
             "security.areas: got '192.0.2.1', expected this point's address in a prefix of its area a",

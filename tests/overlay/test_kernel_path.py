@@ -107,7 +107,7 @@ def test_only_the_metrics_asked_for_are_given(row: Network) -> None:
 @pytest.fixture
 def captures_of_a_request(row: Network, tmp_path: Path) -> Captures:
     with capturing(row, INTERFACES, "port 49862", tmp_path) as captures:
-        answered(row, "p1", "p1", "p3")
+        answered(row, "p1", "p1", "p3", "--carrier", "router-alert")
         captures.await_packets()
     return captures
 

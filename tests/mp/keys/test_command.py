@@ -147,7 +147,7 @@ def test_keys_are_shown_to_people(config: Path) -> None:
     done(config, "new", "w", "--operator", "Jane")
     (shown,) = listed(config)
     for text in (done(config, "list"), done(config, "show", "w")):
-        for part in ("w", "hmac-sha256", "west", "Jane", "active", shown["fingerprint"][:10]):
+        for part in ("w", "hmac-sha256", "west", "Jane", "signs", shown["fingerprint"][:10]):
             assert part in text
 
 

@@ -144,7 +144,7 @@ def test_a_key_is_never_replaced(keys: KeyDirectory, path: Path) -> None:
 
 
 def test_there_are_no_more_keys_than_can_be_meant(keys: KeyDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert MAX_KEYS == 256
+    assert MAX_KEYS == 64
     monkeypatch.setattr(directory_module, "MAX_KEYS", 2)
     keys.add(shared("x"))
     with pytest.raises(UsageError, match="at most 2 keys: retire some"):

@@ -9,7 +9,7 @@ import pytest
 
 from mp import clock
 from mp.config import configuration_from_toml
-from mp.knowledge.sharing import Knowledge
+from mp.knowledge.sharing import MAX_NEW_ASKED, Knowledge
 from prober.knowledge.tails import FarPath
 from schemas.errors import ConfigurationError
 from schemas.keyring import NO_KEYS
@@ -128,6 +128,19 @@ def test_a_told_path_is_taken_back_when_a_point_on_it_goes_another_way() -> None
         chain.next_of_b = None
         await chain.until(lambda: chain.a.told[-1:] == [(C, None)])
         assert chain.a.knowledge.tail(C, ("loss",), max_age_ms=30_000) is None
+
+    run(story)
+
+
+def test_what_anybody_may_ask_for_is_sought_at_a_bounded_pace() -> None:
+    async def story(chain: Chain) -> None:
+        for number in range(2 * MAX_NEW_ASKED):
+            chain.a.knowledge.asked(f"192.0.2.{number}")
+        assert len(chain.a.sought) == MAX_NEW_ASKED
+        chain.update()
+        chain.a.knowledge.asked("192.0.2.0")
+        chain.a.knowledge.asked("192.0.2.99")
+        assert len(chain.a.sought) == MAX_NEW_ASKED + 1
 
     run(story)
 

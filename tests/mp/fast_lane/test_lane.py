@@ -1,0 +1,331 @@
+"""The pipeline is the judge: what the lane extends, it must extend as the pipeline does, octet by octet."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+import pytest
+
+from interceptor.packet import decode_packet, with_payload
+from mp import clock
+from mp.fast_lane import lane
+from mp.fast_lane.lane import FastLane
+from processor.decision import Forward
+from processor.pipeline import Pipeline, PointIdentity
+from processor.segment_table import FRESH_MS, PreparedSegment, SegmentTable
+from processor.tail_table import TailTable
+from processor.trust import Trust
+from schemas.authentication import sealed, signed_request
+from schemas.errors import PacketError
+from schemas.keyring import NO_KEYS, HmacKey, KeyIdentity, Keyring, SigningKey
+from schemas.message import MAX_RECORDS, MeasureRequest, Message, SegmentRecord, SegmentState
+from schemas.payload import payload_from_xml
+from schemas.xml_codec import END_TAG, head_to_xml, message_to_xml, untagged_record
+from tests.interceptor.datagram import build_datagram, recomputed
+from tests.statistics import segment_statistics
+
+FOREVER_MS = 2**62
+ROOM = 1468
+OWN = "10.0.1.1"
+REQUEST = MeasureRequest(
+    source="10.0.0.1",
+    destination="10.9.0.1",
+    id="ab" * 16,
+    metrics=("delay", "rtt"),
+    created_at_ms=1_767_268_800_000,
+    lifetime_ms=5000,
+    max_age_ms=0,
+)
+KEYS = tuple(HmacKey(KeyIdentity(id=f"k-{number}", areas=("",)), bytes([number]) * 32) for number in range(2))
+ONE_KEY = Keyring(KEYS[:1])
+
+
+def records_of(points: int, metrics: tuple[str, ...]) -> list[SegmentRecord]:
+    known = segment_statistics(1)
+    return [
+        SegmentRecord(
+            upstream=f"10.0.0.{number}",
+            current=f"10.0.0.{number + 1}",
+            state=SegmentState.MEASURED,
+            recorded_at_ms=number,
+            told_by="10.0.0.77" if number == 2 else None,
+            metrics={name: known[name] for name in metrics},
+        )
+        for number in range(1, points + 1)
+    ]
+
+
+def document(points: int = 3, request: MeasureRequest = REQUEST, keyring: Keyring = NO_KEYS) -> bytes:
+    """As `points` points have written it, of which the last is the upstream."""
+    octets = head_to_xml(signed_request(request, keyring))
+    key = keyring.signer(request.asker, request.far_end)
+    for record in records_of(points, request.metrics):
+        octets = sealed(octets + untagged_record(record), key).removesuffix(END_TAG)
+    return octets + END_TAG
+
+
+def datagram(payload: bytes, **more: object) -> bytes:
+    addresses = {"source": REQUEST.source, "destination": REQUEST.destination}
+    return build_datagram(payload, **(addresses | more))  # type: ignore[arg-type]
+
+
+class Point:
+    """A pipeline and the lane beside it."""
+
+    def __init__(self, keyring: Keyring = NO_KEYS, *, is_required: bool = False, room: int = ROOM) -> None:
+        self.room = room
+        self.segments = SegmentTable()
+        self.tails = TailTable()
+        identity = PointIdentity(address=OWN, own_addresses=frozenset({OWN, "192.168.7.1"}), serves=())
+        trust = Trust(keyring, is_required=is_required)
+        self.pipeline = Pipeline(identity, self.segments, lambda _: None, tails=self.tails, trust=trust)
+        self.silent_until_ms = FOREVER_MS
+        self.lane = FastLane(
+            self.pipeline, self.segments, room=room, silent_until_ms=lambda _: self.silent_until_ms
+        )
+        for number in range(1, 6):
+            self.knows(f"10.0.0.{number}")
+
+    def knows(self, upstream: str, age_ms: int = 0) -> None:
+        self.segments.put(PreparedSegment.of(upstream, clock.now_ms() - age_ms, segment_statistics(5)))
+
+    def seen(self, *packets: bytes) -> Point:
+        """They have taken the way through the pipeline."""
+        for packet in packets:
+            decoded = decode_packet(packet)
+            assert isinstance(self._decision(packet, clock.now_ms()), Forward)
+            self.lane.take_down(decoded.payload)
+        return self
+
+    def extended(self, packet: bytes) -> bytes | None:
+        """What the lane makes of it, which must be what the pipeline makes of it if it is anything."""
+        extended = self.lane.extended(packet)
+        if extended is not None:
+            record = decode_packet(extended).payload.rsplit(b"<mrp>", 1)[1]
+            written_at_ms = int(record.partition(b"<ts>")[2].partition(b"<")[0])
+            assert abs(written_at_ms - clock.now_ms()) < 5000
+            decision = self._decision(packet, written_at_ms)
+            assert isinstance(decision, Forward), packet
+            assert with_payload(decode_packet(packet), decision.payload) == extended
+        return extended
+
+    def _decision(self, packet: bytes, now_ms: int) -> object:
+        decoded = decode_packet(packet)
+        return self.pipeline.process(
+            decoded.payload, source=decoded.source, destination=decoded.destination, now_ms=now_ms, room=self.room
+        )
+
+
+@pytest.mark.parametrize("points", [0, 1, 2, 3])
+@pytest.mark.parametrize("keyring", [NO_KEYS, ONE_KEY], ids=["unsigned", "signed"])
+@pytest.mark.parametrize("options", [b"\x94\x04\x00\x00", b""], ids=["router alert", "plain"])
+def test_a_packet_like_one_before_is_extended_as_the_pipeline_would(
+    points: int, keyring: Keyring, options: bytes
+) -> None:
+    packet = datagram(document(points, keyring=keyring), options=options)
+    point = Point(keyring, is_required=keyring is not NO_KEYS).seen(packet)
+    another = document(points, replace(REQUEST, id="cd" * 16, created_at_ms=7, copy=2), keyring)
+    grown = point.extended(datagram(another, options=options, ttl=9, source_port=7, identification=99))
+    assert grown is not None
+    assert grown == recomputed(grown)
+    assert point.extended(packet) is not None
+
+
+def test_each_metric_with_an_element_of_its_own_but_one_is_read() -> None:
+    for asked in ("delay", "loss", "jitter", "rtt", "rtt jitter loss delay", "distribution", "delay hops"):
+        packet = datagram(document(1, replace(REQUEST, metrics=tuple(asked.split()))))
+        is_read = asked not in ("distribution", "delay hops")
+        assert (Point().seen(packet).extended(packet) is not None) == is_read
+
+
+def test_nothing_is_extended_before_the_pipeline_has_seen_its_like() -> None:
+    packet = datagram(document(keyring=ONE_KEY))
+    assert Point(ONE_KEY).extended(packet) is None
+    point = Point(ONE_KEY).seen(packet)
+    for other in (
+        datagram(document(2, keyring=ONE_KEY)),
+        datagram(document(request=replace(REQUEST, metrics=("rtt",)), keyring=ONE_KEY)),
+        datagram(
+            document(request=replace(REQUEST, destination="10.9.0.2"), keyring=ONE_KEY), destination="10.9.0.2"
+        ),
+        datagram(document(request=replace(REQUEST, source="10.0.0.9"), keyring=ONE_KEY), source="10.0.0.9"),
+    ):
+        assert point.extended(other) is None
+    assert point.extended(packet) is not None
+    point.lane.forget()
+    assert point.extended(packet) is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda xml: xml.replace(b"<ma>0</ma>", b"<ma>0</ma><he>1</he>"),
+        lambda xml: xml.replace(b"<ma>0</ma>", b"<ma>0</ma><rt>1</rt>"),
+        lambda xml: xml.replace(b"<ma>0</ma>", b"<ma>0</ma><ri>" + b"0" * 32 + b"</ri>"),
+        lambda xml: xml.replace(b"<ma>0</ma>", b"<ma>0</ma><pt>1</pt><lp>10.0.0.1</lp>"),
+        lambda xml: xml.replace(b"<mp>10.0.0.2</mp>", b"<mp>10.0.1.1</mp>"),
+        lambda xml: xml.replace(b"10.0.0.2<", b"192.168.7.1<"),
+        lambda xml: xml.replace(b"<mrp>", b"<mrp> "),
+        lambda xml: xml + b"\n",
+        lambda xml: xml.replace(b"10.0.0.2</up>", b"10.0.0.5</up>"),
+        lambda xml: payload_from_xml(xml * 1, len(xml) - 1),
+    ],
+)
+def test_what_is_not_usual_is_left_to_the_pipeline(change: object) -> None:
+    usual = document()
+    changed = change(usual)  # type: ignore[operator]
+    assert changed != usual
+    assert Point().seen(datagram(usual)).extended(datagram(changed)) is None
+
+
+def test_a_segment_is_good_until_its_time_comes() -> None:
+    packet = datagram(document())
+    point = Point()
+    point.silent_until_ms = clock.monotonic_ms() - 1
+    assert point.seen(packet).extended(packet) is None
+    old = Point()
+    old.knows("10.0.0.4", age_ms=FRESH_MS - 300)
+    assert old.seen(packet).extended(packet) is not None
+    old.lane.forget()
+    old.knows("10.0.0.4", age_ms=FRESH_MS + 1)
+    old.lane.take_down(decode_packet(packet).payload)
+    assert old.extended(packet) is None
+
+
+def test_a_path_that_could_be_answered_here_is_left_to_the_pipeline() -> None:
+    packet = datagram(document())
+    point = Point()
+    point.tails.put(REQUEST.destination, ())
+    assert point.seen(packet).extended(packet) is None
+
+
+def test_the_record_must_leave_room() -> None:
+    packet = datagram(document())
+
+    def grown(room: int) -> bytes | None:
+        point = Point(room=room)
+        point.knows("10.0.0.4", age_ms=1500)  # an age of four digits, and so for a while
+        point.lane.take_down(decode_packet(packet).payload)
+        return point.extended(packet)
+
+    usual = grown(ROOM)
+    assert usual is not None
+    needed = len(decode_packet(usual).payload)
+    assert grown(needed) is not None
+    assert grown(needed - 1) is None
+
+
+def test_as_many_records_as_the_pipeline_takes_and_not_more() -> None:
+    for points in (MAX_RECORDS - 1, MAX_RECORDS):
+        request = replace(REQUEST, metrics=("loss",))
+        records, upstream = [], REQUEST.source
+        for number in range(points):
+            (record,) = records_of(1, request.metrics)
+            records.append(replace(record, upstream=upstream, current=f"10.0.2.{number}"))
+            upstream = records[-1].current
+        point = Point(room=60_000)
+        point.knows(upstream)
+        packet = datagram(message_to_xml(Message(request=request, records=tuple(records))))
+        point.lane.take_down(decode_packet(packet).payload)
+        assert (point.extended(packet) is not None) == (points < MAX_RECORDS)
+
+
+@pytest.mark.parametrize("place", ["source", "first", "last"])
+def test_a_wrong_tag_is_left_to_the_pipeline(place: str) -> None:
+    xml = document(keyring=ONE_KEY)
+    point = Point(ONE_KEY).seen(datagram(xml))
+    tags = [at for at in range(len(xml)) if xml.startswith(b' t="', at)]
+    at = tags[{"source": 0, "first": 1, "last": -1}[place]] + 4
+    changed = xml[:at] + (b"A" if xml[at : at + 1] != b"A" else b"B") + xml[at + 1 :]
+    assert point.extended(datagram(changed)) is None
+    for octet in (xml.index(b"<ct>") + 4, xml.index(b"<ts>") + 4, xml.index(b'n="') + 3):
+        changed = xml[:octet] + (b"7" if xml[octet : octet + 1] != b"7" else b"8") + xml[octet + 1 :]
+        assert point.extended(datagram(changed)) is None
+
+
+def test_points_that_sign_with_several_keys_are_told_apart() -> None:
+    keyring = Keyring(KEYS)
+    octets = head_to_xml(signed_request(REQUEST, Keyring(KEYS[1:])))
+    for record, key in zip(records_of(2, REQUEST.metrics), KEYS, strict=True):
+        octets = sealed(octets + untagged_record(record), key).removesuffix(END_TAG)
+    packet = datagram(octets + END_TAG)
+    assert Point(keyring, is_required=True).seen(packet).extended(packet) is not None
+    renamed = datagram((octets + END_TAG).replace(b'k="k-0"', b'k="k-1"'))
+    assert Point(keyring).seen(packet).extended(renamed) is None
+
+
+def test_who_signs_otherwise_than_with_a_secret_is_left_to_the_pipeline() -> None:
+    keyring = Keyring([SigningKey(KeyIdentity(id="own", areas=("",)), bytes(32))])
+    packet = datagram(document(1, keyring=keyring))
+    assert Point(keyring).seen(packet).extended(packet) is None
+
+
+def test_strangers_do_not_fill_the_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lane, "MOST_ENTRIES", 64)
+    point = Point()
+    for number in range(lane.MOST_ENTRIES + 10):
+        source = f"10.7.{number // 250}.{number % 250}"
+        point.knows(source)
+        latest = document(0, replace(REQUEST, source=source))
+        point.lane.take_down(latest)
+    assert point.extended(datagram(latest, source=source)) is not None
+    assert max(map(len, point.lane.tables)) <= lane.MOST_ENTRIES
+
+
+USUAL_PACKET = datagram(document())
+PIECES = (
+    *(b"0", b"1", b"01", b"-", b".", b"9" * 15, b"9" * 16, b" ", b'"', b"<", b">", b"/>", b"<m>", b"</m>", b"a"),
+    *(
+        b"<mrp>",
+        b"</mrp>",
+        b"<ag>7</ag>",
+        b"<fr>10.0.0.1</fr>",
+        b"<cp>0</cp>",
+        b"<cp>01</cp>",
+        b"256",
+        b"10.0.0.1",
+    ),
+    *(
+        b'<a k="b" t="AAAAAAAAAAAAAAAAAAAAAA"/>',
+        b'<a k="b" t="AAAAAAAAAAAAAAAAAAAAAB"/>',
+        b'<a k="',
+        b"\0",
+        b"\xff",
+    ),
+    *(b'<a k=".b" t="AAAAAAAAAAAAAAAAAAAAAA"/>', b'<a k="b2345678901234567" t="AAAAAAAAAAAAAAAAAAAAAA"/>'),
+)
+
+
+@pytest.mark.parametrize("keyring", [NO_KEYS, ONE_KEY], ids=["unsigned", "signed"])
+def test_whatever_is_done_to_a_message_the_lane_does_nothing_that_the_pipeline_would_not(keyring: Keyring) -> None:
+    rng = random.Random(21)
+    usual = document(keyring=keyring)
+    point = Point(keyring).seen(datagram(usual))
+    extended = 0
+    for _ in range(4000):
+        changed = usual
+        for _ in range(rng.choice((1, 1, 2))):
+            at = rng.randrange(len(changed))
+            changed = changed[:at] + rng.choice(PIECES) + changed[at + rng.choice((0, 1, 1, 2, 20)) :]
+        extended += (
+            changed != usual and point.extended(with_payload(decode_packet(USUAL_PACKET), changed)) is not None
+        )
+    assert extended > 30 if keyring is NO_KEYS else extended == 0
+
+
+def test_whatever_is_done_to_a_packet_the_lane_does_nothing_that_the_pipeline_would_not() -> None:
+    rng = random.Random(22)
+    point = Point().seen(USUAL_PACKET)
+    extended = 0
+    for _ in range(4000):
+        at = rng.randrange(40)
+        changed = USUAL_PACKET[:at] + bytes((rng.randrange(256),)) + USUAL_PACKET[at + 1 :]
+        changed = changed[: rng.choice((len(changed), len(changed), len(changed), rng.randrange(len(changed))))]
+        try:
+            extended += point.extended(changed) is not None
+        except PacketError:
+            pytest.fail(f"the lane extended what is no packet of ours: {changed!r}")
+    assert extended > 100
+    for length in range(len(USUAL_PACKET)):
+        assert point.lane.extended(USUAL_PACKET[:length]) is None
