@@ -6,7 +6,7 @@ Where the directory may be read by its group, that of the service, so may the fi
 from __future__ import annotations
 
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +29,8 @@ from schemas.keyring import Keyring, KeyState, SigningKey, VerifyingKey
 SECRET_SUFFIX = ".key"
 PUBLIC_SUFFIX = ".pub"
 MAX_KEYS = 64
-"""All of them travel to the packet process in one datagram, with the prefixes of the areas."""
+MAX_OCTETS = 40_000
+"""Of all key files: they travel to the packet process in one datagram, with the prefixes of the areas."""
 _WHAT = "key file"
 _WHAT_DIRECTORY = "security.keys_dir"
 
@@ -51,7 +52,7 @@ class KeyDirectory:
     """The files, and the steps by which keys change; each step leaves points that reload at any time in agreement.
 
     Args:
-        path: the directory; `create` makes it.
+        path: the directory; `add` makes it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -77,6 +78,10 @@ class KeyDirectory:
                 wanted = "a secret" if is_secret else "the public half alone"
                 raise ConfigurationError(_WHAT, str(path), f"a file with {wanted}")
             _add(keys, key, path)
+        if _octets(keys.values()) > MAX_OCTETS:
+            raise ConfigurationError(
+                _WHAT_DIRECTORY, str(self._path), f"keys of at most {MAX_OCTETS} octets in all"
+            )
         return keys
 
     def key(self, key_id: str) -> FileKey:
@@ -155,6 +160,8 @@ class KeyDirectory:
             raise UsageError("id", key.id, "one that no key has yet: a file is never replaced")
         if len(keys) >= MAX_KEYS:
             raise UsageError("id", key.id, f"at most {MAX_KEYS} keys: retire some")
+        if _octets((*keys.values(), key)) > MAX_OCTETS:
+            raise UsageError("id", key.id, f"keys of at most {MAX_OCTETS} octets in all: retire some")
         return self._write(key, is_new=True)
 
     def _write(self, key: FileKey, *, is_new: bool = False) -> Path:
@@ -195,6 +202,10 @@ def _add(keys: dict[str, FileKey], key: FileKey, path: Path) -> None:
         raise ConfigurationError(_WHAT, str(path), "an id that no other key has")
     if pair.public_bytes() != key.public_bytes():
         raise ConfigurationError(_WHAT, str(path), f"the public half of {key.id}{SECRET_SUFFIX}")
+
+
+def _octets(keys: Iterable[FileKey]) -> int:
+    return sum(len(key_to_text(key).encode()) for key in keys)
 
 
 def _of(keys: dict[str, FileKey], key_id: str) -> FileKey:

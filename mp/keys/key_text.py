@@ -28,7 +28,7 @@ from schemas.rfc3339 import rfc3339_from_us, us_from_rfc3339
 FileKey = HmacKey | SigningKey | VerifyingKey
 """What a file can hold."""
 KEY_ID_TEXT = "1 to 16 lower-case letters, digits, dots and hyphens, the first a letter or digit"
-MAX_KEY_FILE_BYTES = 4096
+MAX_KEY_FILE_BYTES = 8192
 FINGERPRINT_BYTES = 16
 """Nobody makes a second key with the same 128 bits."""
 OPERATOR = re.compile(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]{0,80}")

@@ -77,7 +77,7 @@ def test_what_a_key_is_for_is_said_when_it_is_made(config: Path) -> None:
     assert listed(config) == [document]
 
 
-MANY = ("w", *(f"--area=a{number}" for number in range(17)))
+MANY = ("w", *(f"--area=a{number}" for number in range(65)))
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ import pytest
 
 from mp.bridge import MAX_EVENT_BYTES, CredentialsChanged, event_from_bytes, event_to_bytes
 from mp.keys.credentials import Credentials
-from mp.keys.directory import MAX_KEYS, KeyDirectory
-from mp.keys.key_text import MAX_AREAS
+from mp.keys.directory import MAX_KEYS, MAX_OCTETS, KeyDirectory
+from mp.keys.key_text import MAX_AREAS, key_to_text
 from mp.keys.settings import MAX_PREFIXES, Authentication, SecuritySettings
 from schemas.keyring import HmacKey, KeyIdentity, Keyring, SigningKey, VerifyingKey
 
@@ -48,7 +48,8 @@ def test_the_packet_process_gets_all_keys_and_areas(tmp_path: Path) -> None:
     assert foreign.tag(b"abc") == pair.tag(b"abc")
 
 
-def test_the_most_that_can_be_configured_fits_into_one_event() -> None:
+@pytest.mark.parametrize(("areas_each", "operator"), [(1, "\u2603" * 80), (MAX_AREAS, "")])
+def test_the_most_that_can_be_configured_fits_into_one_event(areas_each: int, operator: str) -> None:
     names = [f"{number:03}".rjust(LONGEST_NAME, "n") for number in range(MAX_PREFIXES)]
     areas = {
         name: (IPv4Network(f"255.255.{number // 64}.{number % 64 * 4}/30"),) for number, name in enumerate(names)
@@ -57,14 +58,15 @@ def test_the_most_that_can_be_configured_fits_into_one_event() -> None:
         HmacKey(
             KeyIdentity(
                 id=f"{number:02}".rjust(16, "k"),
-                areas=tuple(names[:MAX_AREAS]),
-                operator="\u2603" * 80,
+                areas=tuple(names[:areas_each]),
+                operator=operator,
                 created_at_ms=1_700_000_000_000,
             ),
             SECRET,
         )
         for number in range(MAX_KEYS)
     ]
+    keys = keys[: MAX_OCTETS // len(key_to_text(keys[0]).encode())]
     known = settings(areas, area=names[0])
     credentials = Credentials(keyring=Keyring(keys, area=names[0], areas=areas), is_required=True)
     event = CredentialsChanged(credentials=credentials.to_document(known))

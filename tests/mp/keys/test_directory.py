@@ -151,6 +151,20 @@ def test_there_are_no_more_keys_than_can_be_meant(keys: KeyDirectory, monkeypatc
         keys.add(shared("y"))
 
 
+def test_all_keys_together_are_no_larger_than_can_be_told(
+    keys: KeyDirectory, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(directory_module, "MAX_OCTETS", 2 * len((path / "w.key").read_bytes()))
+    keys.add(shared("x"))
+    with pytest.raises(UsageError, match="octets in all: retire some"):
+        keys.add(shared("y"))
+    monkeypatch.setattr(directory_module, "MAX_OCTETS", 100)
+    with pytest.raises(
+        ConfigurationError, match=r"security\.keys_dir: got '.*', expected keys of at most 100 oct"
+    ):
+        keys.read()
+
+
 def test_the_three_steps_of_a_change(keys: KeyDirectory) -> None:
     keys.succeed("w", lambda old: shared("w2", created_at_ms=1))
     assert states(keys) == {"w": "active", "w2": "accepted"}
