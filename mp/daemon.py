@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import random
 import signal
@@ -35,7 +36,7 @@ from mp.packet_link import PacketLink
 from mp.plugins import plugins_of
 from mp.privileges import configured_ports, confine_service, require_capabilities, settle_service
 from mp.reporter import Reporter
-from mp.segments import USUAL_PATH_BYTES, Known, Segments
+from mp.segments import USUAL_PATH_BYTES, Known, Segments, Told
 from mp.service_manager import ServiceManager
 from mp.settings import Configuration, PointSettings
 from mp.status import status_document
@@ -60,7 +61,10 @@ from schemas.xml_codec import message_to_xml
 logger = logging.getLogger(__name__)
 
 HOUSEKEEPING_S = 1.0
-"""How often the packet process hears of the segments: the most that a record's age grows unseen."""
+"""How often the packet process hears of the segments that are asked for; of the others, at every third turn."""
+
+COLLECTION_THRESHOLDS = (50_000, 10, 10)
+"""Of the garbage collector: what probes leave behind has no cycles, and looking for some costs as much as probing."""
 
 LEAST_MTU_BYTES = 576
 """What every host must take (RFC 1122 section 3.3.2): a neighbor behind a narrower path is no reason to cut all
@@ -101,7 +105,7 @@ class Daemon:
         self.http = HttpLink(configuration, self.registry)
         self.manager = ServiceManager.of_this_process()
         self._credentials = Credentials.read(configuration.security)
-        self._told: set[str] = set()
+        self._told: dict[str, Told] = {}
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until `stop` is set.
@@ -136,6 +140,8 @@ class Daemon:
                 stack.callback(task.cancel)
             self.manager.ready(f"point {self.point.name} at {self.point.address}")
             logger.info("point %s at %s is ready", self.point.name, self.point.address)
+            gc.freeze()  # what is alive now stays: no need to look at it again at each collection
+            gc.set_threshold(*COLLECTION_THRESHOLDS)
             await _first(stop, tasks)
             self.manager.stopping()
             logger.info("point %s stops", self.point.name)
@@ -322,15 +328,15 @@ class Daemon:
             self.host, self._room = host, room
 
     def _tell_segments(self, segments: Known) -> None:
-        gone = {peer for peer in self._told - segments.keys() if self.link.send(SegmentGone(upstream=peer))}
-        known = {
-            peer
-            for peer, (newest_sample_at_ms, metrics) in segments.items()
-            if self.link.send(
+        for peer in self._told.keys() - segments.keys():
+            if self.link.send(SegmentGone(upstream=peer)):
+                del self._told[peer]
+        for peer, told in segments.items():
+            newest_sample_at_ms, metrics = told
+            if told is not self._told.get(peer) and self.link.send(
                 SegmentKnown(upstream=peer, newest_sample_at_ms=newest_sample_at_ms, metrics=metrics)
-            )
-        }
-        self._told = (self._told | known) - gone
+            ):
+                self._told[peer] = told
 
 
 def _own_host(point: PointSettings) -> HostState:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import replace
 
@@ -26,6 +26,7 @@ from prober.prober import Prober
 from prober.segment import Event as SegmentEvent
 from prober.segment import Segment
 from prober.stamp.authentication import StampKey
+from prober.timestamp import NS_PER_S
 from prober.udp import UdpProber
 from schemas.errors import ProbeError, UsageError
 from schemas.metrics import Registry, ScalarStatistics, Statistics, headline
@@ -35,11 +36,19 @@ logger = logging.getLogger(__name__)
 BANDWIDTH = "available-bandwidth"
 MTU = "mtu"
 
+ASKED_NS = 10 * NS_PER_S
+"""A segment that a request asked for within this time is told anew at each turn, with its newest statistics."""
+QUIET_TURNS = 3
+"""Any other one at every third turn: to compute and to tell the statistics of a segment takes as long as all its
+packets of a second. What is told stays younger than `processor.segment_table.FRESH_MS`."""
+
 USUAL_PATH_BYTES = 1280
 """What nearly every path lets through, tunnels too, since IPv6 asks for it of every link (RFC 8200 section 5)."""
 
-Known = Mapping[str, tuple[int, Mapping[str, Statistics]]]
-"""By upstream: time of the newest sample (ms, own clock), and all metrics that can be told."""
+Told = tuple[int, Mapping[str, Statistics]]
+"""Time of the newest sample (ms, own clock), and all metrics that can be told."""
+Known = Mapping[str, Told]
+"""By upstream."""
 
 
 class Segments:
@@ -120,6 +129,10 @@ class Segments:
         )
         self._schedule = BandwidthSchedule(interval_s=policy.interval_s or None)
         self._estimating: asyncio.Task[None] | None = None
+        self._asked_at_ns: dict[str, int] = {}
+        """When a request last asked for a segment, on the clock that never steps."""
+        self._known: dict[str, Told] = {}
+        """As last computed; the one that was computed longest ago comes first."""
         self._steps: dict[str, int] = {}
         """How many steps of a clock were logged of each segment."""
 
@@ -155,6 +168,8 @@ class Segments:
                 self.udp.meet(upstream)
             else:
                 self.udp.want(upstream)
+                if self.prober.segment(upstream) is not None:  # the table may be full
+                    self._asked_at_ns[upstream] = clock.monotonic_ns()
         except UsageError as error:  # a forged message may name any address
             logger.warning("segment not measured: %s", error)
         if BANDWIDTH in metrics and not hello:
@@ -179,14 +194,30 @@ class Segments:
         self._estimate_next()
 
     def known(self) -> Known:
-        """The segments that are measured."""
+        """The segments that are measured; each call is a turn (QUIET_TURNS), at best once a second.
+
+        What is not computed anew is the same object as before, so that it need not be told again.
+        """
         now_ns = clock.now_ns()
-        known = {}
-        for segment in self.prober.measured(now_ns):
-            assert segment.newest_sample_at_ns is not None  # a measured segment has samples
-            statistics = segment.statistics(self._registry, now_ns=now_ns, clock=self.prober.clock)
-            known[segment.peer] = (segment.newest_sample_at_ns // 1_000_000, statistics)
-        return known
+        measured = {segment.peer: segment for segment in self.prober.measured(now_ns)}
+        self._known = {peer: told for peer, told in self._known.items() if peer in measured}
+        for peer in self._due(measured):
+            self._known.pop(peer, None)
+            self._known[peer] = self._told(measured[peer], now_ns)
+        return self._known
+
+    def _due(self, measured: Iterable[str]) -> list[str]:
+        """Whose statistics are computed now: the new ones, those that are asked for, and a part of the others."""
+        since_ns = clock.monotonic_ns() - ASKED_NS
+        self._asked_at_ns = {peer: at_ns for peer, at_ns in self._asked_at_ns.items() if at_ns >= since_ns}
+        quiet = [peer for peer in self._known if peer not in self._asked_at_ns]
+        waiting = set(quiet[-(-len(quiet) // QUIET_TURNS) :])
+        return [peer for peer in measured if peer not in waiting]
+
+    def _told(self, segment: Segment, now_ns: int) -> Told:
+        assert segment.newest_sample_at_ns is not None  # a measured segment has samples
+        statistics = segment.statistics(self._registry, now_ns=now_ns, clock=self.prober.clock)
+        return segment.newest_sample_at_ns // 1_000_000, statistics
 
     def path_mtus(self) -> list[int | None]:
         """Of the segments that somebody asked for, in octets; None while a search has not ended."""

@@ -15,18 +15,14 @@ from prober.clock_steps.forward_gate import Forward, ForwardGate
 from prober.timestamp import NS_PER_MS, NS_PER_S, ErrorEstimate
 from prober.windows.delay_window import DelayWindow, WindowDelays
 from prober.windows.direction import Direction
-from prober.windows.window import (
-    DEFAULT_LOSS_THRESHOLD_MS,
-    LONGEST_WINDOW_S,
-    MINIMUM_SAMPLES,
-    SHORT_WINDOW_S,
-)
+from prober.windows.window import DEFAULT_LOSS_THRESHOLD_MS, LONGEST_WINDOW_S, SHORT_WINDOW_S
 from schemas.errors import UsageError
 from schemas.message import SegmentState
 from schemas.metrics import DelayStatistics, ScalarStatistics, Statistics
 
 METRICS_MEASURED = ("delay", "loss", "jitter", "rtt", "distribution", "reordering", "duplication", "hops")
 """What a segment measures by its probes; all else is given to it."""
+_TOLD_BY_DELAYS = frozenset(("delay", "jitter", "distribution"))
 LOSS_THRESHOLDS_MS = range(10, 4001)
 """Possible waiting times; the longest is below the time for which a probe is remembered."""
 
@@ -69,6 +65,8 @@ class Event(StrEnum):
     """A delay that a clock step or a nonsensical timestamp made; it is no sample."""
     CLOCK_STEP = "clock-step"
     """One of the two clocks was set; the one-way windows begin anew."""
+
+    __hash__ = str.__hash__  # that of an enumeration is a function of Python, and events are counted per packet
 
 
 @lru_cache(maxsize=8)  # it stands in every packet and changes with the clock's state alone
@@ -235,8 +233,8 @@ class Segment:
 
     def state(self, now_ns: int) -> SegmentState:
         """Measured when the inbound delay of the long window can be told."""
-        enough = self.inbound.delays.count(now_ns, LONGEST_WINDOW_S) >= MINIMUM_SAMPLES
-        return SegmentState.MEASURED if enough else SegmentState.PENDING
+        delays = self.inbound.delays
+        return SegmentState.MEASURED if delays.is_measured(now_ns, LONGEST_WINDOW_S) else SegmentState.PENDING
 
     def statistics(
         self, metrics: Iterable[str], *, now_ns: int, clock: ClockState, window_s: int = LONGEST_WINDOW_S
@@ -260,7 +258,8 @@ class Segment:
     def _told(
         self, direction: Direction, metrics: Iterable[str], now_ns: int, clock: ClockState, window_s: int
     ) -> Mapping[str, Statistics]:
-        delays = direction.delays.over(now_ns, window_s)
+        metrics = tuple(metrics)
+        delays = None if _TOLD_BY_DELAYS.isdisjoint(metrics) else direction.delays.over(now_ns, window_s)
         told: dict[str, Statistics] = {}
         for metric in metrics:
             value = self._statistics_of(metric, direction, delays, now_ns, clock, window_s)

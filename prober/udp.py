@@ -16,19 +16,18 @@ from collections.abc import Callable, Mapping
 from prober.clock_steps.detector import ClockStepDetector
 from prober.prober import Prober
 from prober.segment import SegmentSnapshot
+from prober.stamp.datagram import Datagram
 from prober.stamp.packet import STAMP_PORT
 from prober.stamp.session import Probe
-from prober.stamp.stamped_socket import Datagram, StampedSocket, Trouble
+from prober.stamp.stamped_socket import StampedSocket, Trouble
 from prober.stamp.udp_reflector import WARM_UP_S, UdpReflector
-from prober.timestamp import NS_PER_MS, NS_PER_S
+from prober.timestamp import NS_PER_S
 from schemas.errors import ProbeError
 
 logger = logging.getLogger(__name__)
 
 LONGEST_SLEEP_S = 1.0
 """Planned times are wall-clock times; a step of that clock must not put the prober to sleep."""
-READ_EVERY_NS = 50 * NS_PER_MS
-"""How long a reply may wait: at the highest rate, a session's replies of that time can all be told to its peer."""
 MAX_UNREAD = 64
 """So many probes may be sent before their replies are read: a quarter of what the socket's buffer holds."""
 MAX_BATCH = 128
@@ -139,10 +138,10 @@ class UdpProber:
         sending = self._sending
         if sending is None:
             return
+        self._look_for_step()  # before anything is learned: what the step crosses must be known as such
         monotonic_ns = self._monotonic_ns()
-        if self._unread >= MAX_UNREAD or monotonic_ns - self._read_at_ns >= READ_EVERY_NS:
+        if self._unread >= MAX_UNREAD or monotonic_ns - self._read_at_ns >= self.prober.reply_wait_ns:
             self._read_at_ns, self._unread = monotonic_ns, 0
-            self._look_for_step()  # before the replies: those that it crosses must be known as such
             self._take_replies(sending)
         for probe in self.prober.due(self._now_ns()):
             sending.send(probe.data, probe.peer, self._port, probe, tos=probe.tos)
@@ -164,7 +163,7 @@ class UdpProber:
             self._timer.cancel()
         wakeup_ns = self.prober.next_wakeup_ns()
         sleep_s = LONGEST_SLEEP_S if wakeup_ns is None else (wakeup_ns - self._now_ns()) / NS_PER_S
-        longest_s = READ_EVERY_NS / NS_PER_S if self._unread else LONGEST_SLEEP_S
+        longest_s = self.prober.reply_wait_ns / NS_PER_S if self._unread else LONGEST_SLEEP_S
         self._timer = asyncio.get_running_loop().call_later(min(max(0.0, sleep_s), longest_s), self._wake)
 
     def _note_departures(self, sending: StampedSocket[Probe], *, to_the_end: bool = False) -> None:
@@ -184,10 +183,4 @@ class UdpProber:
 
     def _take_reply(self, datagram: Datagram) -> None:
         with contextlib.suppress(ProbeError):  # the prober has counted it
-            self.prober.reply_received(
-                datagram.data,
-                datagram.address,
-                ttl=datagram.ttl,
-                received_at_ns=datagram.received_at_ns,
-                user_stamped=datagram.user_stamped,
-            )
+            self.prober.reply_received(datagram)

@@ -23,6 +23,8 @@ _BLOCK = 16
 _DRIFT_PARTS = 5000
 """Two free clocks drift apart by at most 1 part in 5000, each by 100 ppm."""
 _LONGEST_DRIFT_NS = 120 * NS_PER_S
+_BEYOND_NS = 1 << 80
+"""Greater than any difference of two times of 64 bits."""
 _Side = Literal["outbound", "inbound"]
 
 
@@ -52,9 +54,9 @@ class _Recent:
     __slots__ = ("_before", "_count", "_count_before", "_least", "_total", "_total_before", "bound_ns")
 
     def __init__(self) -> None:
-        self._least = self._before = 1 << 62
+        self._least = self._before = _BEYOND_NS
         self._total = self._total_before = self._count = self._count_before = 0
-        self.bound_ns = -(1 << 62)
+        self.bound_ns = -_BEYOND_NS
 
     def add(self, delay_ns: int) -> None:
         if self._count == _BLOCK:

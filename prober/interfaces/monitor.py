@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from prober.follower import Give, Withdraw, follow
 from prober.interfaces.load import (
     UNKNOWN_LOAD,
     ConfiguredCapacity,
@@ -25,7 +26,6 @@ from prober.interfaces.load import (
 from prober.interfaces.netlink import Netlink
 from prober.interfaces.report import InterfaceReport
 from prober.timestamp import NS_PER_S
-from schemas.metrics import ScalarStatistics
 
 logger = logging.getLogger(__name__)
 
@@ -34,11 +34,6 @@ INTERVAL_S: Final = 10.0
 REPORT_LIFETIME_INTERVALS: Final = 3
 """A neighbor that told nothing for so long has no known interfaces any more."""
 _NOTHING_CONFIGURED: Final = ConfiguredCapacity()
-
-Give = Callable[[str, str, ScalarStatistics], None]
-"""Takes (peer, metric, value)."""
-Withdraw = Callable[[str, str], None]
-"""Takes (peer, metric): what was given is not known any more."""
 
 
 @dataclass(slots=True)
@@ -129,11 +124,7 @@ class InterfaceMonitor:
 
     def follow(self, peers: Iterable[str]) -> None:
         """Watch the interfaces of just these neighbors (IPv4 addresses)."""
-        wanted = set(peers)
-        for peer in self._neighbors.keys() - wanted:
-            del self._neighbors[peer]
-        for peer in wanted - self._neighbors.keys():
-            self._neighbors[peer] = _Neighbor()
+        for peer in follow(self._neighbors, peers, _Neighbor):
             self._look_up_egress(peer)
 
     def seen(self, peer: str, interface_index: int) -> None:

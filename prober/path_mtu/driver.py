@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from prober.follower import Give, Withdraw, follow
 from prober.path_mtu.search import MtuFinding, MtuSearch, MtuTimes
 from prober.stamp.packet import SENT_TTL, STAMP_PORT
 from prober.timestamp import NS_PER_S
@@ -49,10 +50,6 @@ _IP_RECVFRAGSIZE: Final = 25
 _INDEX = struct.Struct("=i")
 _ANCILLARY_OCTETS: Final = 128
 
-Give = Callable[[str, str, ScalarStatistics], None]
-"""Takes (peer, metric, value)."""
-Withdraw = Callable[[str, str], None]
-"""Takes (peer, metric): what was given is not known any more."""
 Limit = Callable[[str], int | None]
 """MTU in octets of the interface that leads to a peer; None without a route."""
 Seen = Callable[[str, int], None]
@@ -181,11 +178,7 @@ class MtuProber:
 
     def follow(self, peers: Iterable[str]) -> None:
         """Search toward just these neighbors (IPv4 addresses); those that answer probes, best."""
-        wanted = set(peers)
-        for peer in self._peers.keys() - wanted:
-            del self._peers[peer]
-        for peer in wanted - self._peers.keys():
-            self._peers[peer] = None
+        follow(self._peers, peers, lambda: None)
 
     def _wake(self) -> None:
         sending = self._socket

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from enum import StrEnum
 from typing import Final
 
+from prober.follower import Give, Withdraw
 from prober.plugins.plugin import MetricPlugin, Sample
 from prober.plugins.schedule import PluginSchedule, Turn
 from prober.timestamp import NS_PER_MS
@@ -20,11 +21,6 @@ logger = logging.getLogger(__name__)
 
 TICK_S: Final = 0.25
 """How long a due measurement or a value that is too old may go unseen."""
-
-Give = Callable[[str, str, ScalarStatistics], None]
-"""(peer, metric, statistics): a segment has a new value."""
-Withdraw = Callable[[str, str], None]
-"""(peer, metric): the value that was given holds no longer."""
 
 
 class Outcome(StrEnum):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 import os
 import stat
+from collections.abc import Iterable
 from pathlib import Path
 
 from schemas.errors import HostError, UsageError
@@ -20,19 +21,26 @@ _LONGEST_FILE_BYTES = 1024
 class StampKey:
     """A secret that both ends of a session know.
 
+    While keys change, the ends do not change them in the same moment: each accepts the other's as well, so that no
+    packet is refused. Whoever has the key need not know that it changes.
+
     Args:
         secret: SHORTEST_KEY_BYTES to LONGEST_KEY_BYTES octets.
+        accepted: others, with which the other end may still, or already, make its tags.
 
     Raises:
         UsageError: another length.
     """
 
-    __slots__ = ("_secret",)
+    __slots__ = ("_accepted", "_secret")
 
-    def __init__(self, secret: bytes) -> None:
-        if not SHORTEST_KEY_BYTES <= len(secret) <= LONGEST_KEY_BYTES:
-            raise UsageError("key", f"{len(secret)} octets", f"{SHORTEST_KEY_BYTES} to {LONGEST_KEY_BYTES} octets")
+    def __init__(self, secret: bytes, accepted: Iterable[bytes] = ()) -> None:
         self._secret = secret
+        self._accepted = tuple(accepted)
+        for one in (secret, *self._accepted):
+            if not SHORTEST_KEY_BYTES <= len(one) <= LONGEST_KEY_BYTES:
+                expected = f"{SHORTEST_KEY_BYTES} to {LONGEST_KEY_BYTES} octets"
+                raise UsageError("key", f"{len(one)} octets", expected)
 
     def __repr__(self) -> str:
         return "StampKey(...)"
@@ -75,11 +83,21 @@ class StampKey:
 
     def tag(self, data: bytes) -> bytes:
         """HMAC-SHA-256 of the data, its leftmost 128 bits."""
-        return hmac.digest(self._secret, data, "sha256")[:TAG_BYTES]
+        return _tag(self._secret, data)
 
     def verifies(self, data: bytes, tag: bytes) -> bool:
-        """Whether the tag is that of the data; takes as long for a wrong one as for the right one."""
-        return hmac.compare_digest(self.tag(data), tag)
+        """Whether the tag is one of the data; how long that takes tells nothing of the right one."""
+        if hmac.compare_digest(_tag(self._secret, data), tag):
+            return True
+        return any(hmac.compare_digest(_tag(secret, data), tag) for secret in self._accepted)
+
+    def become(self, other: StampKey) -> None:
+        """Take the secrets of another key: the sessions that have this one go on with them."""
+        self._secret, self._accepted = other._secret, other._accepted
+
+
+def _tag(secret: bytes, data: bytes) -> bytes:
+    return hmac.digest(secret, data, "sha256")[:TAG_BYTES]
 
 
 def _require_private(path: Path, mode: int) -> None:

@@ -191,12 +191,7 @@ class DirectSession:
         try:
             if (datagram.address, datagram.port) != (self.segment.peer, self._port):
                 raise ProbeError(ProbeFault.STRANGER)
-            self.session.reply(
-                datagram.data,
-                ttl=datagram.ttl,
-                received_at_ns=datagram.received_at_ns,
-                user_stamped=datagram.user_stamped,
-            )
+            self.session.reply(datagram)
         except ProbeError as error:
             self.faults[ProbeFault(str(error))] += 1
             return

@@ -63,6 +63,7 @@ MAX_PACKET_BYTES = 1472
 """What an Ethernet frame of 1500 octets holds: a larger packet would be answered with fragments."""
 SENT_TTL = 255
 """Test packets leave with this TTL (RFC 4656 section 4.1.2)."""
+_NEXT_USUAL_TTL = 128
 SEQUENCE_MODULUS = 1 << 32
 
 _SENDER_HEAD = struct.Struct("!IQH")
@@ -72,6 +73,14 @@ _REFLECTOR_BASE = struct.Struct("!IQHHQIQHHB3x")
 _REFLECTOR_AUTHENTICATED = struct.Struct("!I12xQHH4xQ8xI12xQH6xB15x")
 _PROTECTED_BYTES = AUTHENTICATED_BASE_BYTES - TAG_BYTES
 _ZEROS_OF_AUTHENTICATED = bytes(12)
+
+
+def routers_crossed(ttl: int) -> int | None:
+    """How many a packet has passed that arrived with this TTL; None when its sender did not begin at SENT_TTL.
+
+    Senders of others begin at 64 or 128; no path has as many routers as would make those of a 255.
+    """
+    return SENT_TTL - ttl if ttl > _NEXT_USUAL_TTL else None
 
 
 def probe_ssid(data: bytes, key: StampKey | None) -> int:

@@ -22,11 +22,12 @@ class PoissonSchedule:
         self.next_at_ns = now_ns + self._gap_ns()
 
     def advance(self, now_ns: int) -> None:
-        """Go to the first time after `now_ns`."""
+        """Go on to the next time, and from there to the first one after `now_ns`."""
+        self.next_at_ns += self._gap_ns()
         while self.next_at_ns <= now_ns:
-            self.next_at_ns += self._gap_ns()
             if now_ns - self.next_at_ns > LONGEST_GAP_NS:
                 self.next_at_ns = now_ns
+            self.next_at_ns += self._gap_ns()
 
     def restart(self, now_ns: int) -> None:
         """Begin anew, after a step of the clock."""

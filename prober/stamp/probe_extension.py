@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from prober.interfaces.report import UNKNOWN_REPORT
 from prober.stamp.authentication import StampKey
@@ -115,17 +115,17 @@ class ProbeExtension:
 
 
 def _flagged(tlvs: tuple[Tlv, ...], rest: bytes, flag: int) -> bytes:
-    copies = b"".join(replace(tlv, flags=tlv.flags | flag).to_bytes() for tlv in tlvs)
+    copies = b"".join(tlv._replace(flags=tlv.flags | flag).to_bytes() for tlv in tlvs)
     return copies + (bytes((rest[0] | flag,)) + rest[1:] if rest else b"")
 
 
 def _answer(tlv: Tlv, answers: Answers) -> Tlv:
     known = tlv.flags & ~TlvFlag.UNRECOGNIZED
     if not tlv.is_whole():
-        return replace(tlv, flags=known | TlvFlag.MALFORMED)
+        return tlv._replace(flags=known | TlvFlag.MALFORMED)
     match tlv.type:
         case TlvType.EXTRA_PADDING | TlvType.SENDER_FOLLOW_UP:
-            return replace(tlv, flags=known)
+            return tlv._replace(flags=known)
         case TlvType.FOLLOW_UP:
             return Tlv(known, tlv.type, answers.previous.to_value())
         case TlvType.INTERFACE_REPORT:
@@ -136,7 +136,7 @@ def _answer(tlv: Tlv, answers: Answers) -> Tlv:
         case TlvType.CLASS_OF_SERVICE:
             return Tlv(known, tlv.type, _marking(tlv.value, answers.arrived_tos).to_value())
         case _:  # an HMAC TLV without a key to check it, and Location, Direct Measurement, Access Report
-            return replace(tlv, flags=tlv.flags | TlvFlag.UNRECOGNIZED)
+            return tlv._replace(flags=tlv.flags | TlvFlag.UNRECOGNIZED)
 
 
 def _marking(value: bytes, arrived_tos: int) -> ClassOfService:

@@ -9,52 +9,49 @@ A stateless reflector has no such counter: it copies the number of the probe and
 
 Sessions with an SSID are measurements beside the overlay (RFC 8972 section 3): answered, and part of no segment.
 Nothing needs to be provisioned for them; what strangers may ask for is bounded by `admits`.
+
+A usual probe, the next one of a neighbor's running session, is answered before anything is learned of it: code
+that runs again and again is several times as fast as code that runs once, so what such probes tell waits for
+`learn`.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from prober.clock_state import ClockState
 from prober.interfaces.report import UNKNOWN_REPORT
-from prober.segment import GREATEST_ROUND_TRIP_NS, Event, Segment
+from prober.segment import GREATEST_ROUND_TRIP_NS, Event, Segment, announced_error
 from prober.stamp.authentication import StampKey
+from prober.stamp.datagram import Datagram
+from prober.stamp.exchange import FAR_OFF_NS
 from prober.stamp.fault import ProbeFault
-from prober.stamp.packet import SEQUENCE_MODULUS, ReflectorPacket, SenderPacket
+from prober.stamp.packet import ReflectorPacket, SenderPacket, routers_crossed
 from prober.stamp.probe_extension import Answers, ProbeExtension
-from prober.stamp.session import FAR_OFF_NS, MAX_EARLY_FOLLOW_UPS, TX_STAMP_WAIT_NS
+from prober.stamp.reflected_session import ReflectedSession, Reflection, Source
 from prober.stamp.tlv import FollowUp, SenderFollowUp
+from prober.stamp.usual_packet import UsualProbe
 from prober.timestamp import NS_PER_MS, NS_PER_S, ntp_from_unix_ns, unix_ns_from_ntp
-from prober.windows.sequence_tracker import MAX_GAP, Arrival, SequenceTracker
+from prober.windows.sequence_tracker import MAX_GAP, Arrival
 from schemas.errors import ProbeError
 
 MAX_SESSIONS = 1024
 """Beyond it the session that was idle longest is forgotten."""
 REFWAIT_NS = 900 * NS_PER_S
 """A session without a probe for so long ends (RFC 5357 section 4.2)."""
-MAX_REFLECTIONS = 64
-"""Probes remembered per session until their follow-up comes."""
-MAX_UNTOLD = 2
-"""So many probes without TLV 240 in a row, and the sender will not tell their true T1: a sender that tries whether
-its extensions are understood sends every other probe without them."""
 OLDEST_PROBE_NS = GREATEST_ROUND_TRIP_NS
 """An authenticated probe that is older was kept by somebody."""
+MAX_UNLEARNED = 256
+"""So many answered probes may wait for `learn`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
-    """Where a probe came from; with our own address and port it names the session (RFC 8762 section 3)."""
-
-    address: str
-    port: int
-    ssid: int = 0
-    """Tells sessions of one port apart (RFC 8972 section 3); set by the reflector."""
+_DSCP_BITS = 0xFC
+"""Of the octet that ECN shares with it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(NamedTuple):
     """A datagram to send back."""
 
     source: Source
@@ -65,51 +62,8 @@ class Reply:
     """The octet of DSCP and ECN for its IP header."""
 
 
-@dataclass(slots=True)
-class _Reflection:
-    """The times of one probe, as far as they are known."""
-
-    sequence: int
-    number: int
-    received_at_ns: int
-    written_at_ns: int
-    user_stamped: bool
-    sent_at_ns: int | None = None
-    transmitted_at_ns: int | None = None
-
-
-@dataclass(slots=True)
-class _Session:
-    tracker: SequenceTracker = field(default_factory=SequenceTracker)
-    next_number: int = 0
-    last_probe_at_ns: int = 0
-    newest_sent_at_ns: int = 0
-    """Latest T1 so far, on the sender's clock."""
-    is_asked_for: bool = False
-    """Its sender is a neighbor that was asked for; those of strangers give way first."""
-    untold: int = MAX_UNTOLD
-    """Probes without TLV 240 since the last one with it."""
-    reflections: dict[int, _Reflection] = field(default_factory=dict)
-    """By unwrapped number of the probe, oldest first."""
-    early_follow_ups: dict[int, int] = field(default_factory=dict)
-    """True T1 of probes that are still on their way."""
-    previous: _Reflection | None = None
-
-    @property
-    def is_told(self) -> bool:
-        """The sender tells the true T1 of its probes."""
-        return self.untold < MAX_UNTOLD
-
-    def reflect(
-        self, packet: SenderPacket, sent_at_ns: int, received_at_ns: int, now_ns: int, *, user_stamped: bool
-    ) -> _Reflection:
-        """Give the answer to a probe its number."""
-        sequence = self.tracker.unwrap(packet.sequence)
-        reflection = _Reflection(sequence, self.next_number, received_at_ns, now_ns, user_stamped)
-        self.next_number = (reflection.number + 1) % SEQUENCE_MODULUS
-        self.previous = reflection
-        self.newest_sent_at_ns = max(self.newest_sent_at_ns, sent_at_ns)
-        return reflection
+_Answered = tuple[ReflectedSession, Segment, UsualProbe, Reflection, int]
+"""A usual probe that has got its reply, and of which nothing is learned yet; the last one is its TTL."""
 
 
 class Reflector:
@@ -122,6 +76,8 @@ class Reflector:
         admits: whether a reply to the address may be sent at this time; None for always.
         faults: where troubles are counted for which a probe is answered all the same.
         asked_for: whether the address is that of a neighbor somebody asked for, not of one merely heard.
+        heard: takes (address, receive time, whether the sender tells its true times, as points do) of each probe
+            without SSID that was taken in.
     """
 
     def __init__(
@@ -133,109 +89,180 @@ class Reflector:
         admits: Callable[[str, int], bool] | None = None,
         faults: Counter[ProbeFault] | None = None,
         asked_for: Callable[[str], bool] = lambda address: False,
+        heard: Callable[[str, int, bool], None] = lambda address, at_ns, is_point: None,
     ) -> None:
         self._segment_of = segment_of
         self._asked_for = asked_for
+        self._heard = heard
         self._key = key
         self._stateless = stateless
         self._admits = admits
         self._faults: Counter[ProbeFault] = Counter() if faults is None else faults
-        self._sessions: dict[Source, _Session] = {}
+        self._sessions: dict[tuple[str, int, int], ReflectedSession] = {}
+        """By `Source`; the one that was idle longest comes first."""
         self._unwanted = Segment("")
+        self._unlearned: list[_Answered] = []
+        self._clock: ClockState | None = None
+        self._fine = self._coarse = 0
 
     def __len__(self) -> int:
         return len(self._sessions)
 
-    def probe_received(
-        self,
-        data: bytes,
-        source: Source,
-        *,
-        ttl: int,
-        received_at_ns: int,
-        now_ns: int,
-        clock: ClockState,
-        user_stamped: bool = False,
-        tos: int = 0,
-    ) -> Reply | None:
-        """Answer a probe; None for a copy that gets no answer.
+    def probe_received(self, datagram: Datagram, *, now_ns: int, clock: ClockState) -> Reply | None:
+        """Answer a probe; None for a copy that gets no answer. What a usual probe tells waits for `learn`.
 
         Args:
-            data: UDP payload.
-            source: where the reply goes.
-            ttl: TTL of the probe's IP header.
-            received_at_ns: T2.
+            datagram: the probe.
             now_ns: T3 until the kernel tells a better one.
             clock: state of the own clock.
-            user_stamped: T2 is not the kernel's.
-            tos: the octet of DSCP and ECN in the probe's IP header.
 
         Raises:
             ProbeError: no probe, or one of a kind that nothing must be answered to; the text is a ProbeFault.
         """
-        packet = SenderPacket.from_bytes(data, self._key)
-        if packet.ssid:
-            source = Source(source.address, source.port, packet.ssid)
-        sent_at_ns = packet.error.unix_ns(packet.timestamp, received_at_ns)
-        if self._key and self._is_replay(packet, source, sent_at_ns, received_at_ns, clock):
-            raise ProbeError(ProbeFault.REPLAYED)
-        if self._admits and not self._admits(source.address, now_ns):
-            raise ProbeError(ProbeFault.RATE_LIMITED)
-        extension = ProbeExtension(packet.extension, packet.sequence, self._key)
-        self._faults[ProbeFault.TLV_INTEGRITY] += not extension.intact
-        segment = (None if packet.ssid else self._segment_of(source.address)) or self._unwanted
-        session = self._session(source, received_at_ns, kept=not self._stateless or segment is not self._unwanted)
-        segment.hops = 255 - ttl
-        segment.peer_error = packet.error
-        arrival = self._counted(session, segment, packet, received_at_ns)
-        told = extension.sender_follow_up()
-        if segment is not self._unwanted:
-            segment.heard_interfaces = extension.interface_report() or segment.heard_interfaces
-        session.untold = 0 if told else session.untold + 1
-        if arrival is Arrival.DUPLICATE and self._is_not_answered_twice(session):
-            return None
-        previous = FollowUp() if self._stateless else self._previous(session, now_ns)
-        reflection = session.reflect(packet, sent_at_ns, received_at_ns, now_ns, user_stamped=user_stamped)
-        self._take_samples(session, segment, reflection, told, sent_at_ns, arrival)
-        # Without a follow-up, the time written into the reply is all that its reader has.
-        coarse = user_stamped or segment.user_stamped or told is None or not previous.transmitted
-        segment.events[Event.SENT] += 1
-        number = packet.sequence if self._stateless else reflection.number
-        reply = ReflectorPacket(
-            sequence=number,
-            timestamp=ntp_from_unix_ns(now_ns),
-            error=segment.own_error(clock, user_stamped=coarse),
-            received=ntp_from_unix_ns(received_at_ns),
-            sender_sequence=packet.sequence,
-            sender_timestamp=packet.timestamp,
-            sender_error=packet.error,
-            sender_ttl=ttl,
-            ssid=packet.ssid,
-            extension=extension.answered(
-                Answers(
-                    previous=previous,
-                    arrived_tos=tos,
-                    synchronized=clock.synchronized,
-                    interfaces=segment.told_interfaces or UNKNOWN_REPORT,
-                ),
-                number,
-            ),
-        )
-        return Reply(source, reflection.number, reply.to_bytes(self._key), extension.reply_dscp(tos >> 2) << 2)
+        if self._key is None and not self._stateless:
+            probe = UsualProbe.from_bytes(datagram.data)
+            session = probe and self._sessions.get((datagram.address, datagram.port, 0))  # as a Source
+            if probe and session and session.is_told and session.goes_on(probe.sequence):
+                segment = self._segment_of(datagram.address)
+                if segment:
+                    return self._answer_usual(probe, session, segment, datagram, now_ns, clock)
+        self.learn()
+        return self._answer(datagram, now_ns, clock)
+
+    def learn(self) -> None:
+        """Take in what the probes tell that were answered since the last time."""
+        unlearned, self._unlearned = self._unlearned, []
+        for answered in unlearned:
+            session, segment, probe, reflection, _ = answered
+            arrival = self._count_answered(answered)
+            sent_at_ns = probe.estimate.unix_ns(probe.timestamp, reflection.received_at_ns)
+            self._take_samples(session, segment, reflection, probe.told, sent_at_ns, arrival)
 
     def clock_stepped(self, step_ns: int) -> None:
-        """The own clock was set by `step_ns`: times of probes that are still open mean nothing any more."""
+        """The own clock was set by `step_ns`: times of probes that are still open mean nothing any more.
+
+        Call it before the segments hear of the step. Nobody can tell by which clock the probes were stamped that
+        wait to be learned: they are counted, and give no delay.
+        """
+        unlearned, self._unlearned = self._unlearned, []
+        for answered in unlearned:
+            self._count_answered(answered)
         for session in self._sessions.values():
-            session.last_probe_at_ns += step_ns
-            session.reflections.clear()
-            session.early_follow_ups.clear()
-            session.previous = None
+            session.clock_stepped(step_ns)
 
     def transmitted(self, source: Source, number: int, at_ns: int) -> None:
         """The kernel tells when a reply left."""
         session = self._sessions.get(source)
         if session and session.previous and session.previous.number == number:
             session.previous.transmitted_at_ns = at_ns
+
+    def _answer_usual(
+        self,
+        probe: UsualProbe,
+        session: ReflectedSession,
+        segment: Segment,
+        datagram: Datagram,
+        now_ns: int,
+        clock: ClockState,
+    ) -> Reply:
+        """As `_answer` does, of which this is the short way."""
+        source, at_ns, user_stamped = session.source, datagram.received_at_ns, datagram.user_stamped
+        self._require_admission(source.address, now_ns)
+        session.untold = 0
+        previous = session.follow_up(now_ns)
+        reflection = session.reflect(probe.sequence, at_ns, now_ns, user_stamped=user_stamped)
+        coarse = user_stamped or segment.user_stamped or not previous.transmitted
+        data = probe.reply(
+            number=reflection.number,
+            timestamp=ntp_from_unix_ns(now_ns),
+            error=self._announced(clock, coarse=coarse),
+            received=ntp_from_unix_ns(at_ns),
+            ttl=datagram.ttl,
+            previous=previous,
+            interfaces=segment.told_interfaces or UNKNOWN_REPORT,
+        )
+        self._unlearned.append((session, segment, probe, reflection, datagram.ttl))
+        if len(self._unlearned) > MAX_UNLEARNED:
+            self.learn()
+        return Reply(source, reflection.number, data, datagram.tos & _DSCP_BITS)
+
+    def _announced(self, clock: ClockState, *, coarse: bool) -> int:
+        """The error estimate as it stands in packets; it changes with the clock's state alone."""
+        if clock is not self._clock:
+            self._clock = clock
+            self._fine, self._coarse = (
+                announced_error(clock, user_stamped).to_int() for user_stamped in (False, True)
+            )
+        return self._coarse if coarse else self._fine
+
+    def _count_answered(self, answered: _Answered) -> Arrival:
+        session, segment, probe, reflection, ttl = answered
+        at_ns, error = reflection.received_at_ns, probe.estimate
+        sent_at_ns = error.unix_ns(probe.timestamp, at_ns)
+        self._keep(session, at_ns)
+        segment.hops = routers_crossed(ttl)
+        segment.peer_error = error
+        arrival = session.count(segment, probe.sequence, sent_at_ns=sent_at_ns, at_ns=at_ns)
+        segment.heard_interfaces = probe.interfaces or segment.heard_interfaces
+        segment.events[Event.SENT] += 1
+        self._heard(session.source.address, at_ns, True)
+        return arrival
+
+    def _answer(self, datagram: Datagram, now_ns: int, clock: ClockState) -> Reply | None:
+        packet = SenderPacket.from_bytes(datagram.data, self._key)
+        source = Source(datagram.address, datagram.port, packet.ssid)
+        at_ns, user_stamped = datagram.received_at_ns, datagram.user_stamped
+        sent_at_ns = packet.error.unix_ns(packet.timestamp, at_ns)
+        if self._key and self._is_replay(packet, source, sent_at_ns, at_ns, clock):
+            raise ProbeError(ProbeFault.REPLAYED)
+        self._require_admission(source.address, now_ns)
+        extension = ProbeExtension(packet.extension, packet.sequence, self._key)
+        self._faults[ProbeFault.TLV_INTEGRITY] += not extension.intact
+        told = extension.sender_follow_up()
+        segment = (None if packet.ssid else self._segment_of(source.address)) or self._unwanted
+        session = self._session(source, at_ns, kept=not self._stateless or segment is not self._unwanted)
+        if not packet.ssid:
+            self._heard(source.address, at_ns, told is not None)
+        segment.hops = routers_crossed(datagram.ttl)
+        segment.peer_error = packet.error
+        arrival = session.count(segment, packet.sequence, sent_at_ns=sent_at_ns, at_ns=at_ns)
+        if segment is not self._unwanted:
+            segment.heard_interfaces = extension.interface_report() or segment.heard_interfaces
+        session.untold = 0 if told else session.untold + 1
+        if arrival is Arrival.DUPLICATE and self._is_not_answered_twice(session):
+            return None
+        previous = FollowUp() if self._stateless else session.follow_up(now_ns)
+        reflection = session.reflect(packet.sequence, at_ns, now_ns, user_stamped=user_stamped)
+        session.newest_sent_at_ns = max(session.newest_sent_at_ns, sent_at_ns)
+        self._take_samples(session, segment, reflection, told, sent_at_ns, arrival)
+        segment.events[Event.SENT] += 1
+        # Without a follow-up, the time written into the reply is all that its reader has.
+        coarse = user_stamped or segment.user_stamped or told is None or not previous.transmitted
+        number = packet.sequence if self._stateless else reflection.number
+        answers = Answers(
+            previous=previous,
+            arrived_tos=datagram.tos,
+            synchronized=clock.synchronized,
+            interfaces=segment.told_interfaces or UNKNOWN_REPORT,
+        )
+        reply = ReflectorPacket(
+            sequence=number,
+            timestamp=ntp_from_unix_ns(now_ns),
+            error=segment.own_error(clock, user_stamped=coarse),
+            received=ntp_from_unix_ns(at_ns),
+            sender_sequence=packet.sequence,
+            sender_timestamp=packet.timestamp,
+            sender_error=packet.error,
+            sender_ttl=datagram.ttl,
+            ssid=packet.ssid,
+            extension=extension.answered(answers, number),
+        )
+        tos = extension.reply_dscp(datagram.tos >> 2) << 2
+        return Reply(source, reflection.number, reply.to_bytes(self._key), tos)
+
+    def _require_admission(self, address: str, now_ns: int) -> None:
+        if self._admits and not self._admits(address, now_ns):
+            raise ProbeError(ProbeFault.RATE_LIMITED)
 
     def _is_replay(
         self, packet: SenderPacket, source: Source, sent_at_ns: int, received_at_ns: int, clock: ClockState
@@ -253,19 +280,11 @@ class Reflector:
         # The next numbers with an old time show a step of the sender's clock.
         return not 0 < session.tracker.unwrap(packet.sequence) - session.tracker.highest <= MAX_GAP
 
-    def _counted(self, session: _Session, segment: Segment, packet: SenderPacket, at_ns: int) -> Arrival:
-        """Count the probe; one that begins anew from the same port has a new session."""
-        highest = session.tracker.highest
-        arrival = _count(session, segment, packet, at_ns)
-        if arrival is Arrival.RESTARTED and session.tracker.highest < highest:
-            session.next_number, session.previous = 0, None
-        return arrival
-
     def _take_samples(
         self,
-        session: _Session,
+        session: ReflectedSession,
         segment: Segment,
-        reflection: _Reflection,
+        reflection: Reflection,
         told: SenderFollowUp | None,
         sent_at_ns: int,
         arrival: Arrival,
@@ -277,43 +296,47 @@ class Reflector:
         if arrival not in (Arrival.NEW, Arrival.RESTARTED) or not is_near:
             return
         if session.is_told:
-            _remember(session, segment, reflection)
+            session.remember(segment, reflection)
         else:
-            _forward_sample(segment, reflection, sent_at_ns)
+            reflection.take_forward_sample(segment, sent_at_ns)
 
-    def _is_not_answered_twice(self, session: _Session) -> bool:
+    def _is_not_answered_twice(self, session: ReflectedSession) -> bool:
         """Whether the further copies of a probe stay without an answer; counts an authenticated one."""
         self._faults[ProbeFault.REPLAYED] += self._key is not None
         return self._key is not None or (session.is_told and not self._stateless)
 
     def _is_near(self, time_ns: int, now_ns: int) -> bool:
         """Whether the other end's time can be meant as one; counts what can not."""
-        is_near = abs(now_ns - time_ns) <= FAR_OFF_NS
-        self._faults[ProbeFault.FAR_OFF] += not is_near
-        return is_near
+        if abs(now_ns - time_ns) <= FAR_OFF_NS:
+            return True
+        self._faults[ProbeFault.FAR_OFF] += 1
+        return False
 
-    def _take_told(self, session: _Session, segment: Segment, told: SenderFollowUp, at_ns: int) -> None:
+    def _take_told(self, session: ReflectedSession, segment: Segment, told: SenderFollowUp, at_ns: int) -> None:
         if told.transmitted:
             sent_at_ns = unix_ns_from_ntp(told.transmitted, at_ns)
             if self._is_near(sent_at_ns, at_ns):
-                _take_departure(session, segment, session.tracker.unwrap(told.sent_sequence), sent_at_ns)
+                session.take_departure(segment, told.sent_sequence, sent_at_ns)
         if told.reply_received:
-            answered = session.reflections.pop(session.tracker.unwrap(told.answered_sequence), None)
-            if answered:
-                _return_sample(segment, answered, unix_ns_from_ntp(told.reply_received, at_ns))
+            reply_received_at_ns = unix_ns_from_ntp(told.reply_received, at_ns)
+            session.take_return(segment, told.answered_sequence, reply_received_at_ns)
 
-    def _session(self, source: Source, now_ns: int, *, kept: bool) -> _Session:
+    def _session(self, source: Source, now_ns: int, *, kept: bool) -> ReflectedSession:
         """The session of the source, moved behind all others: the first one is the idlest."""
         if not kept:
-            return _Session()
-        session = self._sessions.pop(source, None)
+            return ReflectedSession(source)
+        session = self._sessions.get(source)
         if session is None:
-            session = _Session()
+            session = ReflectedSession(source)
             self._make_room(now_ns)
-        session.last_probe_at_ns = now_ns
-        session.is_asked_for = self._asked_for(source.address)
-        self._sessions[source] = session
+        self._keep(session, now_ns)
         return session
+
+    def _keep(self, session: ReflectedSession, now_ns: int) -> None:
+        session.last_probe_at_ns = now_ns
+        session.is_asked_for = self._asked_for(session.source.address)
+        self._sessions.pop(session.source, None)
+        self._sessions[session.source] = session
 
     def _make_room(self, now_ns: int) -> None:
         while self._sessions:
@@ -324,92 +347,3 @@ class Reflector:
                     return
                 idlest = next((one for one, session in self._sessions.items() if not session.is_asked_for), idlest)
             del self._sessions[idlest]
-
-    def _previous(self, session: _Session, now_ns: int) -> FollowUp:
-        """The true T3 of the reply before, or zeros while it is not known."""
-        previous = session.previous
-        if previous is None:
-            return FollowUp()
-        if previous.transmitted_at_ns is None and now_ns - previous.written_at_ns >= TX_STAMP_WAIT_NS:
-            previous.transmitted_at_ns = previous.written_at_ns
-            previous.user_stamped = True
-        if previous.transmitted_at_ns is None:
-            return FollowUp()
-        return FollowUp(previous.number, ntp_from_unix_ns(previous.transmitted_at_ns))
-
-
-def _count(session: _Session, segment: Segment, packet: SenderPacket, at_ns: int) -> Arrival:
-    """Count a probe for loss."""
-    inbound = segment.inbound
-    for missing in session.tracker.given_up(at_ns, threshold_ns=segment.loss_threshold_ns):
-        inbound.losses.lost(missing.sequence, missing.expected_at_ns, at_ns)
-    if session.tracker.highest < 0:
-        segment.new_stream()
-    sent_at_ns = packet.error.unix_ns(packet.timestamp, at_ns)
-    arrival = session.tracker.received(packet.sequence, sent_at_ns=sent_at_ns, at_ns=at_ns)
-    segment.events[Event.RECEIVED] += 1
-    match arrival:
-        case Arrival.DUPLICATE:
-            segment.events[Event.DUPLICATE] += 1
-            inbound.arrivals.copied(at_ns)
-        case Arrival.LATE:
-            segment.events[Event.LATE] += 1
-        case Arrival.RESTARTED:
-            segment.events[Event.RESTART] += 1
-            session.reflections.clear()
-            session.early_follow_ups.clear()
-            segment.new_stream()
-            inbound.arrived(at_ns, extent=session.tracker.extent)
-        case Arrival.NEW:
-            inbound.arrived(at_ns, extent=session.tracker.extent)
-    return arrival
-
-
-def _remember(session: _Session, segment: Segment, reflection: _Reflection) -> None:
-    """Keep the probe until its sender tells when it really left, which it may have told already."""
-    reflection.sent_at_ns = session.early_follow_ups.pop(reflection.sequence, None)
-    if reflection.sent_at_ns is not None:
-        _forward_sample(segment, reflection, reflection.sent_at_ns)
-    session.reflections[reflection.sequence] = reflection
-    if len(session.reflections) > MAX_REFLECTIONS:
-        del session.reflections[next(iter(session.reflections))]
-
-
-def _take_departure(session: _Session, segment: Segment, sequence: int, sent_at_ns: int) -> None:
-    sent = session.reflections.get(sequence)
-    if sent is None:
-        # A slow probe is overtaken by its follow-up; without it the slow ones would be missing in the mean.
-        session.early_follow_ups[sequence] = sent_at_ns
-        if len(session.early_follow_ups) > MAX_EARLY_FOLLOW_UPS:
-            del session.early_follow_ups[next(iter(session.early_follow_ups))]
-    elif sent.sent_at_ns is None:
-        sent.sent_at_ns = sent_at_ns
-        _forward_sample(segment, sent, sent_at_ns)
-
-
-def _forward_sample(segment: Segment, reflection: _Reflection, sent_at_ns: int) -> None:
-    segment.user_stamped = reflection.user_stamped
-    segment.events[Event.USER_STAMP] += reflection.user_stamped
-    delay_ns = reflection.received_at_ns - sent_at_ns
-    segment.inbound_sample(delay_ns, sequence=reflection.sequence, at_ns=reflection.received_at_ns)
-
-
-def _return_sample(segment: Segment, reflection: _Reflection, reply_received_at_ns: int) -> None:
-    """Backward delay and round trip, when all four times are known."""
-    sent, turned = reflection.sent_at_ns, reflection.transmitted_at_ns
-    if sent is None or turned is None:
-        return
-    round_trip_ns = (reply_received_at_ns - sent) - (turned - reflection.received_at_ns)
-    if not 0 <= round_trip_ns <= GREATEST_ROUND_TRIP_NS:
-        segment.events[Event.ABSURD] += 1
-        return
-    segment.take_exchange(
-        outbound_ns=reply_received_at_ns - turned,
-        inbound_ns=reflection.received_at_ns - sent,
-        outbound_sequence=reflection.number,
-        inbound_sequence=reflection.sequence,
-        began_at_ns=reflection.received_at_ns,
-        at_ns=reflection.received_at_ns,
-        arrived_there_ns=reply_received_at_ns,
-        inbound_taken=True,
-    )

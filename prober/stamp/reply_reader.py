@@ -45,16 +45,22 @@ class ReplyReader:
         if tlvs is None:
             self._faults[ProbeFault.TLV_INTEGRITY] += 1
             return None
-        follow_up = None
+        follow_up = interfaces = None
         for tlv in tlvs:
             if tlv.type == TlvType.FOLLOW_UP:
                 follow_up = FollowUp.from_value(tlv.value)
             elif tlv.type == TlvType.CLASS_OF_SERVICE:
                 self.marking = ClassOfService.from_value(tlv.value)
             elif tlv.type == TlvType.INTERFACE_REPORT:
-                self.interfaces = tlv.value
-        if follow_up:
-            self._zeros = 0 if follow_up.transmitted else self._zeros + 1
-            if follow_up.transmitted or self.tells_nothing:
-                self._tally.followed_up(told=bool(follow_up.transmitted))
+                interfaces = tlv.value
+        self.take(follow_up, interfaces)
         return follow_up
+
+    def take(self, follow_up: FollowUp | None, interfaces: bytes | None) -> None:
+        """Take in what was read of one reply."""
+        self.interfaces = interfaces
+        if follow_up is None:
+            return
+        self._zeros = 0 if follow_up.transmitted else self._zeros + 1
+        if follow_up.transmitted or self.tells_nothing:
+            self._tally.followed_up(told=bool(follow_up.transmitted))

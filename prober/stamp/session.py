@@ -17,22 +17,24 @@ from __future__ import annotations
 
 import random
 from collections import Counter, deque
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple
 
 from prober.clock_state import ClockState
-from prober.segment import GREATEST_ROUND_TRIP_NS, Event, Segment
+from prober.segment import Event, Segment
+from prober.stamp.datagram import Datagram
+from prober.stamp.exchange import Exchange
 from prober.stamp.extension_trial import ExtensionTrial
 from prober.stamp.fault import ProbeFault
-from prober.stamp.packet import SEQUENCE_MODULUS, ReflectorPacket, SenderPacket
+from prober.stamp.packet import SEQUENCE_MODULUS, ReflectorPacket, SenderPacket, routers_crossed
 from prober.stamp.poisson_schedule import PoissonSchedule
 from prober.stamp.probe_format import ProbeFormat
+from prober.stamp.reply_count import ReplyCount
 from prober.stamp.reply_reader import ReplyReader
 from prober.stamp.session_tally import SessionTally
-from prober.stamp.tlv import SenderFollowUp
+from prober.stamp.tlv import FollowUp, SenderFollowUp
+from prober.stamp.usual_packet import UsualReply
 from prober.timestamp import NS_PER_MS, NS_PER_S, ntp_from_unix_ns
-from prober.windows.sequence_tracker import Arrival, SequenceTracker
+from prober.windows.sequence_tracker import Arrival
 from prober.windows.window import LONGEST_WINDOW_S
 from schemas.errors import ProbeError
 
@@ -43,17 +45,13 @@ EXCHANGE_LIFETIME_NS = 5 * NS_PER_S
 MAX_EXCHANGES = 1024
 MAX_EARLY_FOLLOW_UPS = 64
 """Departure times kept for packets that are still on their way."""
-FAR_OFF_NS = 86_400 * NS_PER_S
-"""Two clocks that differ by more than a day are not both meant as clocks: no one-way delay comes of them."""
-_NOISE_BYTES = 64
-_MAX_UNTOLD = 8
+MAX_UNTOLD_REPLIES = 8
 """Replies whose T4 waits for a probe that can carry it."""
-_CREDIT_LIFETIME_NS = 5 * NS_PER_S
-_V = TypeVar("_V")
+_NOISE_BYTES = 64
+_FORGET_EVERY_NS = NS_PER_S
 
 
-@dataclass(frozen=True, slots=True)
-class Probe:
+class Probe(NamedTuple):
     """A datagram to send."""
 
     peer: str
@@ -61,28 +59,6 @@ class Probe:
     data: bytes
     tos: int = 0
     """The octet of DSCP and ECN for its IP header."""
-
-
-@dataclass(slots=True)
-class _Exchange:
-    """The times of one probe, each None until it is known."""
-
-    sequence: int
-    written_at_ns: int
-    timestamp: int
-    """T1 as it stands in the packet; an answer repeats it."""
-    transmitted_at_ns: int | None = None
-    user_stamped: bool = False
-    reflected_number: int | None = None
-    reflector_received_at_ns: int = 0
-    reflector_transmitted_at_ns: int | None = None
-    reflector_written_at_ns: int = 0
-    """T3 as it stands in the reply, somewhat before it left."""
-    received_at_ns: int = 0
-    extended: bool = True
-    answered: bool = False
-    crosses_step: bool = False
-    """The own clock was set before its reply was read: the reflector must not be told T4 beside an older T1."""
 
 
 class SenderSession:
@@ -120,15 +96,14 @@ class SenderSession:
         self.replies = ReplyReader(self._format.key, self._faults, self.tally)
         self._schedule = PoissonSchedule(random_source, now_ns=now_ns, rate_per_s=rate_per_s)
         self._next_sequence = first_sequence
-        self._exchanges: dict[int, _Exchange] = {}
-        self._previous: _Exchange | None = None
-        self._unfollowed: dict[int, _Exchange] = {}
+        self._exchanges: dict[int, Exchange] = {}
+        self._previous: Exchange | None = None
+        self._unfollowed: dict[int, Exchange] = {}
         self._early_follow_ups: dict[int, int] = {}
-        self._untold_replies: deque[tuple[int, int]] = deque(maxlen=_MAX_UNTOLD)
-        self._answered = SequenceTracker()
-        self._replies = SequenceTracker()
-        self._lost_replies = 0
-        self._lost_reply_at_ns = 0
+        self._untold_replies: deque[tuple[int, int]] = deque(maxlen=MAX_UNTOLD_REPLIES)
+        self._count = ReplyCount(segment)
+        self._may_be_usual = not (self._format.key or self._format.ssid)
+        self._forgot_at_ns = now_ns
 
     @property
     def is_extended(self) -> bool:
@@ -166,7 +141,9 @@ class SenderSession:
 
     def probe(self, now_ns: int, clock: ClockState) -> Probe:
         """Write the next probe; `now_ns` is its T1 until the kernel tells a better one."""
-        self._forget(now_ns)
+        if abs(now_ns - self._forgot_at_ns) >= _FORGET_EVERY_NS or len(self._exchanges) >= MAX_EXCHANGES:
+            self._forgot_at_ns = now_ns
+            self._forget(now_ns)
         self._schedule.advance(now_ns)
         sequence = self._next_sequence
         self._next_sequence = (sequence + 1) % SEQUENCE_MODULUS
@@ -185,10 +162,10 @@ class SenderSession:
             self._format.ssid,
             extension,
         )
-        exchange = _Exchange(sequence, now_ns, packet.timestamp, extended=extended)
+        exchange = Exchange(sequence, now_ns, packet.timestamp, extended=extended)
         self._previous = self._exchanges[sequence] = exchange
         # A peer that never answered is not there, and one that may drop extended probes gets them on trial.
-        if self._answered.highest >= 0 and (self._trial.extended_answered or not extended):
+        if self._count.is_answered and (self._trial.extended_answered or not extended):
             self._segment.unanswered[sequence] = now_ns
         self._segment.events[Event.SENT] += 1
         self.tally.probe_sent(extended=extended)
@@ -201,42 +178,39 @@ class SenderSession:
             exchange.transmitted_at_ns = at_ns
             self._settle(exchange)
 
-    def reply(self, data: bytes, *, ttl: int, received_at_ns: int, user_stamped: bool = False) -> None:
+    def reply(self, datagram: Datagram) -> None:
         """Take a reply in.
-
-        Args:
-            data: UDP payload.
-            ttl: TTL of its IP header.
-            received_at_ns: T4.
-            user_stamped: T4 is not the kernel's.
 
         Raises:
             ProbeError: no STAMP reply, or to none of its probes; the text is a ProbeFault.
         """
-        packet = ReflectorPacket.from_bytes(data, self._format.key)
+        usual = UsualReply.from_bytes(datagram.data) if self._may_be_usual else None
+        packet = usual or ReflectorPacket.from_bytes(datagram.data, self._format.key)
         exchange = self._exchange_of(packet)
-        self._give_up(received_at_ns)
+        at_ns = datagram.received_at_ns
+        self._count.give_up(at_ns)
         segment = self._segment
         segment.events[Event.RECEIVED] += 1
-        segment.hops = 255 - ttl
-        self.outbound_hops = 255 - packet.sender_ttl if packet.sender_ttl else None
+        segment.hops = routers_crossed(datagram.ttl)
+        self.outbound_hops = routers_crossed(packet.sender_ttl)
         segment.peer_error = packet.error
-        number = self._count(packet, exchange, received_at_ns)
-        follow_up = self.replies.follow_up(packet) if exchange.extended else None
+        written_at_ns = packet.error.unix_ns(packet.timestamp, at_ns)
+        number = self._counted(packet, exchange, written_at_ns, at_ns)
+        follow_up = self._follow_up(packet) if exchange.extended else None
         segment.heard_interfaces = self.replies.interfaces
         self._note_answer(packet, exchange, understood=follow_up is not None)
         if follow_up and follow_up.transmitted:
-            at_ns = packet.error.unix_ns(follow_up.transmitted, received_at_ns)
-            self._followed(self._replies.unwrap(follow_up.sequence), at_ns)
+            transmitted_at_ns = packet.error.unix_ns(follow_up.transmitted, at_ns)
+            self._followed(self._count.reply_number(follow_up.sequence), transmitted_at_ns)
         if number is None or exchange.reflected_number is not None:
             return
         exchange.reflected_number = number
-        exchange.reflector_received_at_ns = packet.error.unix_ns(packet.received, received_at_ns)
-        exchange.received_at_ns = received_at_ns
-        exchange.user_stamped |= user_stamped
+        exchange.reflector_received_at_ns = packet.error.unix_ns(packet.received, at_ns)
+        exchange.received_at_ns = at_ns
+        exchange.user_stamped |= datagram.user_stamped
         if not exchange.crosses_step:
-            self._untold_replies.append((exchange.sequence, received_at_ns))
-        exchange.reflector_written_at_ns = packet.error.unix_ns(packet.timestamp, received_at_ns)
+            self._untold_replies.append((exchange.sequence, at_ns))
+        exchange.reflector_written_at_ns = written_at_ns
         self._unfollowed[number] = exchange
         if number in self._early_follow_ups:
             self._followed(number, self._early_follow_ups.pop(number))
@@ -253,11 +227,11 @@ class SenderSession:
         while self._unfollowed:
             self._take_as_written(self._unfollowed.pop(next(iter(self._unfollowed))))
 
-    def _take_as_written(self, exchange: _Exchange) -> None:
+    def _take_as_written(self, exchange: Exchange) -> None:
         exchange.reflector_transmitted_at_ns = exchange.reflector_written_at_ns
         self._settle(exchange)
 
-    def _exchange_of(self, packet: ReflectorPacket) -> _Exchange:
+    def _exchange_of(self, packet: UsualReply | ReflectorPacket) -> Exchange:
         """The probe that the reply answers; a reflector without RFC 8972 returns no SSID (section 3 there)."""
         exchange = self._exchanges.get(packet.sender_sequence)
         if exchange is None or exchange.timestamp != packet.sender_timestamp:
@@ -266,23 +240,17 @@ class SenderSession:
             raise ProbeError(ProbeFault.WRONG_SSID)
         return exchange
 
-    def _note_answer(self, packet: ReflectorPacket, exchange: _Exchange, *, understood: bool) -> None:
+    def _note_answer(self, packet: UsualReply | ReflectorPacket, exchange: Exchange, *, understood: bool) -> None:
         """Count for the tally and the trial."""
         alike = packet.sequence == packet.sender_sequence
-        self.tally.reply_numbered(self._replies.unwrap(packet.sequence), like_probe=alike)
+        self.tally.reply_numbered(self._count.reply_number(packet.sequence), like_probe=alike)
         if exchange.answered:
             return
         exchange.answered = True
         self.tally.probe_answered(extended=exchange.extended)
         given_up = self._trial.answered(extended=exchange.extended, understood=understood)
         if given_up and not self._trial.extended_answered:
-            self._begin_anew()
-
-    def _begin_anew(self) -> None:
-        """Forget the losses counted so far: the peer drops extended probes, so they were none of the network."""
-        self._answered, self._replies = SequenceTracker(), SequenceTracker()
-        self._lost_replies = 0
-        self._segment.forget_losses()
+            self._count.begin_anew()
 
     def _told(self, now_ns: int) -> SenderFollowUp:
         sent_sequence = sent = 0
@@ -297,70 +265,30 @@ class SenderSession:
             received = ntp_from_unix_ns(at_ns)
         return SenderFollowUp(sent_sequence, sent, answered_sequence, received)
 
-    def _stand_in(self, exchange: _Exchange, now_ns: int) -> None:
+    def _stand_in(self, exchange: Exchange, now_ns: int) -> None:
         if exchange.transmitted_at_ns is None and now_ns - exchange.written_at_ns >= TX_STAMP_WAIT_NS:
             exchange.user_stamped = True
             self.transmitted(exchange.sequence, exchange.written_at_ns)
 
-    def _count(self, packet: ReflectorPacket, exchange: _Exchange, at_ns: int) -> int | None:
-        """Count a reply for loss; its unwrapped number, or None when it can give no delay."""
-        segment = self._segment
-        transmitted_at_ns = packet.error.unix_ns(packet.timestamp, at_ns)
-        if self._replies.highest < 0:
-            segment.new_stream()
-        back = self._replies.received(packet.sequence, sent_at_ns=transmitted_at_ns, at_ns=at_ns)
-        if back is Arrival.RESTARTED:
-            self._restart(exchange)
-        if back is Arrival.DUPLICATE:
-            segment.events[Event.DUPLICATE] += 1
-            segment.inbound.arrivals.copied(at_ns)
-            return None
-        if back is Arrival.LATE:
-            segment.events[Event.LATE] += 1
-            return None
-        number = self._replies.unwrap(packet.sequence)
-        segment.inbound.arrived(at_ns, extent=self._replies.extent)
+    def _counted(
+        self, packet: UsualReply | ReflectorPacket, exchange: Exchange, written_at_ns: int, at_ns: int
+    ) -> int | None:
+        """Count a reply; its unwrapped number, or None when it can give no delay."""
         # A point of ours swallows copies of extended probes, so nothing tells of them here.
-        segment.outbound.arrivals.shows_copies = not self.is_extended
-        if not self._count_outbound(exchange, at_ns):
-            return None
-        segment.outbound.arrived_there(self._answered.unwrap(exchange.sequence), at_ns, order=number)
+        self._segment.outbound.arrivals.shows_copies = not self.is_extended
+        arrival, number = self._count.count(
+            packet.sequence, exchange, transmitted_at_ns=written_at_ns, at_ns=at_ns
+        )
+        if arrival is Arrival.RESTARTED:
+            self._unfollowed.clear()
+            self._early_follow_ups.clear()
         return number
 
-    def _restart(self, exchange: _Exchange) -> None:
-        """The peer began anew: what was sent while it was away is no loss of the network."""
-        self._segment.events[Event.RESTART] += 1
-        self._segment.new_stream()
-        self._answered = SequenceTracker()
-        self._unfollowed.clear()
-        self._early_follow_ups.clear()
-        self._lost_replies = 0
-        _drop_oldest(self._segment.unanswered, lambda sent_at_ns: sent_at_ns < exchange.written_at_ns)
-
-    def _count_outbound(self, exchange: _Exchange, at_ns: int) -> bool:
-        segment = self._segment
-        out = self._answered.received(exchange.sequence, sent_at_ns=exchange.written_at_ns, at_ns=at_ns)
-        segment.unanswered.pop(exchange.sequence, None)
-        if out is Arrival.DUPLICATE:
-            segment.outbound.arrivals.copied(at_ns)
-        return out in (Arrival.NEW, Arrival.RESTARTED)
-
-    def _give_up(self, at_ns: int) -> None:
-        """Settle what is lost. The same reply showed both gaps, so they come due together."""
-        segment = self._segment
-        for missing in self._replies.given_up(at_ns, threshold_ns=segment.loss_threshold_ns):
-            segment.inbound.losses.lost(missing.sequence, missing.expected_at_ns, at_ns)
-            self._lost_replies += 1
-            self._lost_reply_at_ns = at_ns
-        for missing in self._answered.given_up(at_ns, threshold_ns=segment.loss_threshold_ns):
-            segment.unanswered.pop(missing.sequence % SEQUENCE_MODULUS, None)
-            if self._lost_replies:
-                self._lost_replies -= 1
-                segment.outbound.losses.settled(missing.expected_at_ns, at_ns)
-            else:
-                segment.outbound.losses.lost(missing.sequence, missing.expected_at_ns, at_ns)
-        if abs(at_ns - self._lost_reply_at_ns) > _CREDIT_LIFETIME_NS:
-            self._lost_replies = 0  # left over from a doubled probe, whose second reply was lost
+    def _follow_up(self, packet: UsualReply | ReflectorPacket) -> FollowUp | None:
+        if isinstance(packet, ReflectorPacket):
+            return self.replies.follow_up(packet)
+        self.replies.take(packet.follow_up, packet.interfaces)
+        return packet.follow_up
 
     def _followed(self, number: int, at_ns: int) -> None:
         exchange = self._unfollowed.pop(number, None)
@@ -373,69 +301,23 @@ class SenderSession:
         if len(self._early_follow_ups) > MAX_EARLY_FOLLOW_UPS:
             del self._early_follow_ups[next(iter(self._early_follow_ups))]
 
-    def _settle(self, exchange: _Exchange) -> None:
-        """Take the samples of a probe as soon as its times are known."""
-        known = exchange.reflected_number is not None and exchange.transmitted_at_ns is not None
-        if known and abs(exchange.reflector_received_at_ns - exchange.received_at_ns) > FAR_OFF_NS:
-            self._round_trip_alone(exchange)
-        else:
-            self._complete(exchange)
-
-    def _round_trip_alone(self, exchange: _Exchange) -> None:
-        """A reflector whose clock was never set tells nothing but the time that it took."""
-        sent, turned = exchange.transmitted_at_ns, exchange.reflector_transmitted_at_ns
-        if sent is None or turned is None:
-            return
-        self._faults[ProbeFault.FAR_OFF] += 1
-        round_trip_ns = (exchange.received_at_ns - sent) - (turned - exchange.reflector_received_at_ns)
-        if 0 <= round_trip_ns <= GREATEST_ROUND_TRIP_NS:
-            sequence = self._answered.unwrap(exchange.sequence)
-            self._segment.round_trips.add(round_trip_ns, sequence=sequence, at_ns=exchange.received_at_ns)
-        else:
-            self._segment.events[Event.ABSURD] += 1
-
-    def _complete(self, exchange: _Exchange) -> None:
-        sent, turned = exchange.transmitted_at_ns, exchange.reflector_transmitted_at_ns
-        number = exchange.reflected_number
-        if sent is None or turned is None or number is None:
-            return
-        segment, at_ns = self._segment, exchange.received_at_ns
-        round_trip_ns = (at_ns - sent) - (turned - exchange.reflector_received_at_ns)
-        if not 0 <= round_trip_ns <= GREATEST_ROUND_TRIP_NS:
-            segment.events[Event.ABSURD] += 1
-            return
-        segment.user_stamped = exchange.user_stamped
-        segment.events[Event.USER_STAMP] += exchange.user_stamped
-        segment.take_exchange(
-            outbound_ns=exchange.reflector_received_at_ns - sent,
-            inbound_ns=at_ns - turned,
-            outbound_sequence=self._answered.unwrap(exchange.sequence),
-            inbound_sequence=number,
-            began_at_ns=sent,
-            at_ns=at_ns,
-            arrived_there_ns=exchange.reflector_received_at_ns,
-        )
+    def _settle(self, exchange: Exchange) -> None:
+        exchange.settle(self._segment, self._count.probe_number(exchange.sequence), self._faults)
 
     def _forget(self, now_ns: int) -> None:
         """Bound the memory by age: of the exchanges, and of the unanswered probes to those of the window."""
-        _drop_oldest(
-            self._exchanges,
-            lambda exchange: (
-                now_ns - exchange.written_at_ns > EXCHANGE_LIFETIME_NS or len(self._exchanges) > MAX_EXCHANGES
-            ),
-        )
-        waiting = list(self._unfollowed.values()) if not self._trial.works else []
-        _drop_oldest(self._unfollowed, lambda exchange: now_ns - exchange.received_at_ns > EXCHANGE_LIFETIME_NS)
-        for exchange in waiting[: len(waiting) - len(self._unfollowed)]:
-            self._take_as_written(exchange)
+        for sequence, exchange in list(self._exchanges.items()):
+            if now_ns - exchange.written_at_ns <= EXCHANGE_LIFETIME_NS and len(self._exchanges) < MAX_EXCHANGES:
+                break
+            del self._exchanges[sequence]
+        for number, exchange in list(self._unfollowed.items()):
+            if now_ns - exchange.received_at_ns <= EXCHANGE_LIFETIME_NS:
+                break
+            del self._unfollowed[number]
+            if not self._trial.works:
+                self._take_as_written(exchange)
         unanswered = self._segment.unanswered
-        _drop_oldest(unanswered, lambda sent_at_ns: now_ns - sent_at_ns > LONGEST_WINDOW_S * NS_PER_S)
-
-
-def _drop_oldest(entries: dict[int, _V], is_old: Callable[[_V], bool]) -> None:
-    """Remove entries from the front, where the oldest are, as long as they are old."""
-    while entries:
-        first = next(iter(entries))
-        if not is_old(entries[first]):
-            return
-        del entries[first]
+        for sequence, sent_at_ns in list(unanswered.items()):
+            if now_ns - sent_at_ns <= LONGEST_WINDOW_S * NS_PER_S:
+                break
+            del unanswered[sequence]

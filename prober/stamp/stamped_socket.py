@@ -13,10 +13,10 @@ import socket
 import struct
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Generic, TypeVar
 
+from prober.stamp.datagram import Datagram
 from prober.stamp.packet import SENT_TTL
 from prober.timestamp import NS_PER_MS, NS_PER_S
 from schemas.errors import HostError
@@ -60,23 +60,6 @@ class Trouble(StrEnum):
     TRANSMIT_STAMP_UNKNOWN = "transmit-stamp-unknown"
     SEND_FAILED = "send-failed"
     TTL_MISSING = "ttl-missing"
-
-
-@dataclass(frozen=True, slots=True)
-class Datagram:
-    """What came, and when."""
-
-    data: bytes
-    address: str
-    port: int
-    ttl: int
-    received_at_ns: int
-    user_stamped: bool
-    """The kernel gave no usable time, so `received_at_ns` is when the process read it."""
-    tos: int = 0
-    """The octet of DSCP and ECN in the IP header."""
-    local_address: str | None = None
-    """Which of our addresses it was sent to, if the socket has all of them."""
 
 
 class StampedSocket(Generic[_T]):
@@ -186,8 +169,15 @@ class StampedSocket(Generic[_T]):
             to_the_end: read on when no departure is awaited any more: when the loop says that the socket is
                 readable and no datagram is there, it is this queue that must be emptied.
         """
-        self._drain(to_the_end=to_the_end)
         departed, self._departed = self._departed, []
+        while self._awaited or to_the_end:
+            try:
+                _, ancillary, _, _ = self._socket.recvmsg(0, _ANCILLARY_BYTES, _MSG_ERRQUEUE)
+            except OSError:  # empty
+                break
+            left = self._departure(ancillary)
+            if left:
+                departed.append(left)
         return departed
 
     def discard(self) -> None:
@@ -205,16 +195,6 @@ class StampedSocket(Generic[_T]):
             self.troubles[Trouble.RECEIVE_STAMP_ABSURD] += 1
             return now_ns, True
         return stamp_ns, False
-
-    def _drain(self, *, to_the_end: bool) -> None:
-        while self._awaited or to_the_end:
-            try:
-                _, ancillary, _, _ = self._socket.recvmsg(0, _ANCILLARY_BYTES, _MSG_ERRQUEUE)
-            except OSError:  # empty
-                return
-            left = self._departure(ancillary)
-            if left:
-                self._departed.append(left)
 
     def _departure(self, ancillary: list[tuple[int, int, bytes]]) -> tuple[_T, int] | None:
         stamp_ns = key = None
@@ -236,7 +216,7 @@ class StampedSocket(Generic[_T]):
 
     def _restart_keys(self) -> None:
         """Set the kernel's counter to 0: some failed sends advance it and some do not."""
-        self._drain(to_the_end=True)
+        self._departed = self.stamps(to_the_end=True)
         self._socket.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPING, _STAMPING & ~_OPT_ID)
         self._socket.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPING, _STAMPING)
         self._awaited.clear()

@@ -36,7 +36,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 from prober.interfaces.report import REPORT_OCTETS
 from prober.stamp.authentication import TAG_BYTES, StampKey
@@ -81,8 +81,7 @@ VALUE_BYTES: dict[int, int] = {
 """Lengths of the values that have one length."""
 
 
-@dataclass(frozen=True, slots=True)
-class Tlv:
+class Tlv(NamedTuple):
     """One extension."""
 
     flags: int
@@ -154,8 +153,7 @@ def usable_tlvs(extension: bytes, sequence: int, key: StampKey | None) -> tuple[
     return tuple(usable)
 
 
-@dataclass(frozen=True, slots=True)
-class FollowUp:
+class FollowUp(NamedTuple):
     """True transmit time of the previous reflected packet (RFC 8972 section 4.7)."""
 
     sequence: int = 0
@@ -173,8 +171,7 @@ class FollowUp:
         return _FOLLOW_UP.pack(self.sequence, self.transmitted, SOFTWARE_LOCAL if self.transmitted else 0)
 
 
-@dataclass(frozen=True, slots=True)
-class SenderFollowUp:
+class SenderFollowUp(NamedTuple):
     """True times at the sender, of two earlier probes (experimental TLV 240)."""
 
     sent_sequence: int = 0
@@ -185,13 +182,11 @@ class SenderFollowUp:
     @classmethod
     def from_value(cls, value: bytes) -> SenderFollowUp:
         """Decode the value of TLV 240, which has its length."""
-        return cls(*_SENDER_FOLLOW_UP.unpack(value))
+        return cls._make(_SENDER_FOLLOW_UP.unpack(value))
 
     def to_value(self) -> bytes:
         """The value of TLV 240."""
-        return _SENDER_FOLLOW_UP.pack(
-            self.sent_sequence, self.transmitted, self.answered_sequence, self.reply_received
-        )
+        return _SENDER_FOLLOW_UP.pack(*self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,16 +224,24 @@ def sender_extension(
     key: StampKey | None = None,
 ) -> bytes:
     """The TLVs of one of our probes: ask for the reflector's times, tell the sender's; with a key, sealed."""
-    values = [(TlvType.FOLLOW_UP, FollowUp().to_value()), (TlvType.SENDER_FOLLOW_UP, told.to_value())]
+    extension = _TELLING + told.to_value()
     if interfaces:
-        values.append((TlvType.INTERFACE_REPORT, interfaces))
+        extension += _REPORTING + interfaces
     if class_of_service:
-        values.append((TlvType.CLASS_OF_SERVICE, class_of_service.to_value()))
-    extension = b"".join(Tlv(TlvFlag.UNRECOGNIZED, kind, value).to_bytes() for kind, value in values)
+        extension += _asking(TlvType.CLASS_OF_SERVICE) + class_of_service.to_value()
     if key:
         tag = key.tag(sequence.to_bytes(4, "big") + extension)
-        extension += Tlv(TlvFlag.UNRECOGNIZED, TlvType.HMAC, tag).to_bytes()
+        extension += _asking(TlvType.HMAC) + tag
     return extension
+
+
+def _asking(kind: TlvType) -> bytes:
+    """The head of a TLV in a probe, whose value has one length."""
+    return _TLV_HEAD.pack(TlvFlag.UNRECOGNIZED, kind, VALUE_BYTES[kind])
+
+
+_TELLING: Final = _asking(TlvType.FOLLOW_UP) + FollowUp().to_value() + _asking(TlvType.SENDER_FOLLOW_UP)
+_REPORTING: Final = _asking(TlvType.INTERFACE_REPORT)
 
 
 def padding_tlv(size_bytes: int, content: bytes) -> bytes:

@@ -11,8 +11,10 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from prober.clock_state import ClockState
+from prober.stamp.datagram import Datagram
 from prober.stamp.fault import ProbeFault
-from prober.stamp.reflector import Reflector, Reply, Source
+from prober.stamp.reflected_session import Source
+from prober.stamp.reflector import Reflector, Reply
 from prober.stamp.stamped_socket import StampedSocket
 from schemas.errors import ProbeError
 
@@ -23,17 +25,7 @@ WARM_UP_S = 0.1
 class Answering(Protocol):
     """Who says what is answered; see `Prober`, which does, or `LoneReflector`."""
 
-    def probe_received(
-        self,
-        data: bytes,
-        source: Source,
-        *,
-        ttl: int,
-        received_at_ns: int,
-        now_ns: int,
-        user_stamped: bool = False,
-        tos: int = 0,
-    ) -> Reply | None:
+    def probe_received(self, datagram: Datagram, now_ns: int) -> Reply | None:
         """Answer a probe; a ProbeError when there is no answer to it."""
 
     def reply_transmitted(self, source: Source, number: int, at_ns: int) -> None:
@@ -54,33 +46,14 @@ class LoneReflector:
         self.clock = clock
         self.faults = faults
 
-    def probe_received(
-        self,
-        data: bytes,
-        source: Source,
-        *,
-        ttl: int,
-        received_at_ns: int,
-        now_ns: int,
-        user_stamped: bool = False,
-        tos: int = 0,
-    ) -> Reply | None:
-        """Answer a probe; arguments as in `Reflector.probe_received`.
+    def probe_received(self, datagram: Datagram, now_ns: int) -> Reply | None:
+        """Answer a probe; see `Reflector.probe_received`.
 
         Raises:
             ProbeError: nothing must be answered.
         """
         try:
-            return self.reflector.probe_received(
-                data,
-                source,
-                ttl=ttl,
-                received_at_ns=received_at_ns,
-                now_ns=now_ns,
-                clock=self.clock,
-                user_stamped=user_stamped,
-                tos=tos,
-            )
+            return self.reflector.probe_received(datagram, now_ns=now_ns, clock=self.clock)
         except ProbeError as error:
             self.faults[ProbeFault(str(error))] += 1
             raise
@@ -142,15 +115,7 @@ class UdpReflector:
             self._faults[ProbeFault.FROM_REFLECTOR] += 1
             return
         try:
-            reply = self._answering.probe_received(
-                datagram.data,
-                Source(datagram.address, datagram.port),
-                ttl=datagram.ttl,
-                received_at_ns=datagram.received_at_ns,
-                now_ns=self._now_ns(),
-                user_stamped=datagram.user_stamped,
-                tos=datagram.tos,
-            )
+            reply = self._answering.probe_received(datagram, self._now_ns())
         except ProbeError:  # counted where it was raised
             return
         if reply:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 from prober.timestamp import NS_PER_MS, NS_PER_S
 from prober.windows.fine_bins import FineBins, RankedDelays
@@ -22,6 +23,8 @@ PDV_PERMILLE = 999
 _US_NS = 1000
 _REMEMBERED = 64
 """Packets whose delay is kept by number: a neighbor in sending order may arrive so many packets later."""
+_MAX_UNSORTED = 64
+"""Samples that may wait for the next question; it comes about once a second, when all is well."""
 _NONE = (-(1 << 62), 0)
 _UPPER_EDGES_NS = tuple(round(bin_edges_ms(index)[1] * NS_PER_MS) for index in range(LAST_BIN))
 """Of the histogram's bins; the last one has no end."""
@@ -206,8 +209,15 @@ class DelayWindow:
         self._interarrival = InterarrivalJitter()
         self._recent = [_NONE] * _REMEMBERED
         """(number, delay) of the packets last added, by number."""
-        self.shifts = 0
+        self._shifts = 0
+        self._unsorted: list[tuple[int, int, int, int]] = []
+        """Samples that are in no bucket yet, as `add` got them: many at once take less time for each."""
+
+    @property
+    def shifts(self) -> int:
         """How often samples were forgotten since the mean had shifted."""
+        self._sort()
+        return self._shifts
 
     def add(self, delay_ns: int, *, sequence: int, at_ns: int, arrived_at_ns: int | None = None) -> None:
         """Count a sample.
@@ -218,30 +228,24 @@ class DelayWindow:
             at_ns: receive time on the own clock, by which the window is kept.
             arrived_at_ns: receive time on the receiver's clock, when this end is not the receiver.
         """
-        if at_ns // NS_PER_S != self._second:
-            self._second = at_ns // NS_PER_S
-            self._forget_before_shift(at_ns)
-        bucket = self._ring.at(at_ns)
-        bucket.add(delay_ns)
-        if self._moments_only:
-            return
-        bucket.bins.add(delay_ns)
-        recent = self._recent
-        number, delay_before_ns = recent[(sequence - 1) % _REMEMBERED]
-        if number == sequence - 1:
-            bucket.vary(delay_ns - delay_before_ns)
-        number, delay_behind_ns = recent[(sequence + 1) % _REMEMBERED]
-        if number == sequence + 1:
-            bucket.vary(delay_behind_ns - delay_ns)
-        recent[sequence % _REMEMBERED] = (sequence, delay_ns)
-        self._interarrival.add(delay_ns, at_ns if arrived_at_ns is None else arrived_at_ns)
+        self._unsorted.append((delay_ns, sequence, at_ns, at_ns if arrived_at_ns is None else arrived_at_ns))
+        if len(self._unsorted) >= _MAX_UNSORTED:
+            self._sort()
 
     def count(self, now_ns: int, window_s: int) -> int:
         """How many samples the window holds."""
+        self._sort()
         return sum([bucket.count for bucket in self._ring.within(now_ns, window_s)])
+
+    def is_measured(self, now_ns: int, window_s: int) -> bool:
+        """Whether the window holds MINIMUM_SAMPLES: it is often asked, so the newest of them are enough."""
+        self._sort()
+        counts = accumulate(bucket.count for bucket in self._ring.newest_first(now_ns, window_s))
+        return any(count >= MINIMUM_SAMPLES for count in counts)
 
     def over(self, now_ns: int, window_s: int) -> WindowDelays | None:
         """The delays of the last seconds; None below MINIMUM_SAMPLES."""
+        self._sort()
         merged = _Delays.merged(self._ring.within(now_ns, window_s))
         if merged.count < MINIMUM_SAMPLES:
             return None
@@ -249,18 +253,44 @@ class DelayWindow:
 
     def new_stream(self) -> None:
         """The numbers begin anew: no packet follows on one from before."""
+        self._sort()
         self._recent = [_NONE] * _REMEMBERED
         self._interarrival.restart()
 
     def restart(self) -> None:
         """Forget all samples, after a step of a clock that they rest on."""
+        self._unsorted.clear()
         self._ring.clear()
         self.new_stream()
 
     def move(self, step_ns: int) -> None:
         """Keep the samples although the own clock has stepped; for delays that do not rest on its time of day."""
+        self._sort()
         self._ring.move(round(step_ns / NS_PER_S))
         self._interarrival.restart()
+
+    def _sort(self) -> None:
+        """Put the samples into their buckets, and compare each with its neighbors."""
+        unsorted, self._unsorted = self._unsorted, []
+        recent, interarrival = self._recent, self._interarrival
+        for delay_ns, sequence, at_ns, arrived_at_ns in unsorted:
+            second = at_ns // NS_PER_S
+            if second != self._second:
+                self._second = second
+                self._forget_before_shift(at_ns)
+            bucket = self._ring.of(second)
+            bucket.add(delay_ns)
+            if self._moments_only:
+                continue
+            bucket.bins.add(delay_ns)
+            number, neighbor_ns = recent[(sequence - 1) % _REMEMBERED]
+            if number == sequence - 1:
+                bucket.vary(delay_ns - neighbor_ns)
+            number, neighbor_ns = recent[(sequence + 1) % _REMEMBERED]
+            if number == sequence + 1:
+                bucket.vary(neighbor_ns - delay_ns)
+            recent[sequence % _REMEMBERED] = (sequence, delay_ns)
+            interarrival.add(delay_ns, arrived_at_ns)
 
     def _forget_before_shift(self, now_ns: int) -> None:
         buckets = [bucket for bucket in self._ring.within(now_ns, LONGEST_WINDOW_S) if bucket.count]
@@ -268,4 +298,4 @@ class DelayWindow:
         if second is not None:
             # The second in which it happened may hold samples of both.
             self._ring.forget_before(second + 1)
-            self.shifts += 1
+            self._shifts += 1

@@ -7,7 +7,7 @@ merged, so a window of any length up to LONGEST_WINDOW_S is the sum of its bucke
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -42,8 +42,11 @@ class Ring(Generic[B]):
         self.clear()
 
     def at(self, time_ns: int) -> B:
-        """The bucket of a time, empty if it held another second."""
-        second = time_ns // NS_PER_S
+        """The bucket of a time."""
+        return self.of(time_ns // NS_PER_S)
+
+    def of(self, second: int) -> B:
+        """The bucket of a second, empty if it held another one."""
         bucket = self._buckets[second % _RING_S]
         if bucket.second != second:
             bucket = self._buckets[second % _RING_S] = self._empty(second)
@@ -57,6 +60,14 @@ class Ring(Generic[B]):
         # The ring as it lies begins with its newest seconds when it is turned so that they come last.
         turned = self._buckets[place:] + self._buckets[:place]
         return [bucket for bucket in turned[-window_s:] if first <= bucket.second < end]
+
+    def newest_first(self, now_ns: int, window_s: int) -> Iterator[B]:
+        """The buckets of the last seconds that hold anything, newest first."""
+        end = now_ns // NS_PER_S
+        for second in range(end, end - window_s, -1):
+            bucket = self._buckets[second % _RING_S]
+            if bucket.second == second:
+                yield bucket
 
     def clear(self) -> None:
         """Empty all buckets."""

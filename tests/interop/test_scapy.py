@@ -11,9 +11,10 @@ from scapy.contrib.stamp import (
 )
 
 from prober.clock_state import ClockState
+from prober.stamp.datagram import Datagram
 from prober.stamp.packet import ReflectorPacket, SenderPacket
 from prober.stamp.probe_extension import ProbeExtension
-from prober.stamp.reflector import Reflector, Source
+from prober.stamp.reflector import Reflector
 from prober.stamp.tlv import ClassOfService, SenderFollowUp, sender_extension
 from prober.timestamp import ErrorEstimate, ntp_from_unix_ns
 
@@ -62,7 +63,7 @@ def test_scapy_reads_our_replies_to_its_probes() -> None:
     ]
     probe = bytes(scapy_probe(*tlvs))
     reply = Reflector(lambda address: None).probe_received(
-        probe, Source("192.0.2.1", 5000), ttl=250, received_at_ns=NOW_NS, now_ns=NOW_NS, clock=CLOCK
+        Datagram(probe, "192.0.2.1", 5000, 250, NOW_NS), now_ns=NOW_NS, clock=CLOCK
     )
     assert reply is not None
     read = STAMPSessionReflectorTestUnauthenticated(reply.data)

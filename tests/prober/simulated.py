@@ -12,7 +12,8 @@ from itertools import count
 from prober.clock_state import ClockState
 from prober.prober import Prober
 from prober.segment import Segment
-from prober.stamp.reflector import Reply, Source
+from prober.stamp.datagram import Datagram
+from prober.stamp.reflector import Reply
 from prober.stamp.session import Probe
 from schemas.errors import ProbeError
 
@@ -117,13 +118,7 @@ class SimulatedLink:
 
     def _probe_arrives(self, sender: str, probe: Probe, at_ns: int) -> None:
         point = self.points[probe.peer]
-        reply = point.probe_received(
-            probe.data,
-            Source(sender, SENDER_PORT),
-            ttl=254,
-            received_at_ns=at_ns,
-            now_ns=self.clock(probe.peer),
-        )
+        reply = point.probe_received(Datagram(probe.data, sender, SENDER_PORT, 254, at_ns), self.clock(probe.peer))
         if reply is None:
             return
         self._cross(
@@ -135,6 +130,6 @@ class SimulatedLink:
     def _reply_arrives(self, reflector: str, reply: Reply, at_ns: int) -> None:
         point = self.points[reply.source.address]
         try:
-            point.reply_received(reply.data, reflector, ttl=255, received_at_ns=at_ns)
+            point.reply_received(Datagram(reply.data, reflector, PORT, 255, at_ns))
         except ProbeError:
             return  # the session of the probe has ended

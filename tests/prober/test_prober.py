@@ -9,10 +9,11 @@ from prober.neighbor import FORGOTTEN_NS
 from prober.prober import MAX_SEGMENTS, Prober
 from prober.segment import METRICS_MEASURED, Event, Role
 from prober.stamp.authentication import StampKey
+from prober.stamp.datagram import Datagram
 from prober.stamp.packet import SenderPacket
-from prober.stamp.reflector import Source
 from prober.stamp.reply_budget import SOURCE_RATE_PER_S, WHOLE_RATE_PER_S
 from prober.stamp.session import DEFAULT_RATE_PER_S
+from prober.stamp.tlv import SenderFollowUp, sender_extension
 from prober.timestamp import NS_PER_S, ErrorEstimate, ntp_from_unix_ns
 from schemas.errors import ProbeError, UsageError
 from schemas.message import SegmentState
@@ -37,8 +38,9 @@ def run(point: Prober, from_ns: int, to_ns: int) -> list[str]:
 
 
 def hear(point: Prober, address: str, now_ns: int, sequence: int = 0) -> None:
-    data = SenderPacket(sequence, ntp_from_unix_ns(now_ns), ErrorEstimate.from_int(0x8F84)).to_bytes()
-    point.probe_received(data, Source(address, 5000), ttl=255, received_at_ns=now_ns, now_ns=now_ns)
+    error, extension = ErrorEstimate.from_int(0x8F84), sender_extension(SenderFollowUp())
+    data = SenderPacket(sequence, ntp_from_unix_ns(now_ns), error, extension=extension).to_bytes()
+    point.probe_received(Datagram(data, address, 5000, 255, now_ns), now_ns)
 
 
 def test_nothing_is_due_without_neighbors() -> None:
@@ -168,11 +170,11 @@ def test_malformed_packets_are_refused_and_counted_at_their_neighbor() -> None:
     point.want("10.0.0.10", START_NS)
     run(point, START_NS, START_NS + S)
     with pytest.raises(ProbeError):
-        point.probe_received(b"?", Source("10.0.0.10", 1), ttl=1, received_at_ns=START_NS, now_ns=START_NS)
+        point.probe_received(Datagram(b"?", "10.0.0.10", 1, 1, START_NS), START_NS)
     with pytest.raises(ProbeError):
-        point.reply_received(b"?", "10.0.0.10", ttl=1, received_at_ns=START_NS)
+        point.reply_received(Datagram(b"?", "10.0.0.10", 862, 1, START_NS))
     with pytest.raises(ProbeError, match="reply-from-stranger"):
-        point.reply_received(b"?", "10.0.0.77", ttl=1, received_at_ns=START_NS)
+        point.reply_received(Datagram(b"?", "10.0.0.77", 862, 1, START_NS))
     segment = point.segment("10.0.0.10")
     assert segment and segment.events[Event.MALFORMED] == 2
 
@@ -226,9 +228,7 @@ def test_a_session_beside_the_overlay_makes_no_neighbor_and_stops_no_session() -
     run(point, START_NS, START_NS + S)
     for address in ("10.0.0.2", "10.0.0.77"):
         data = SenderPacket(0, ntp_from_unix_ns(START_NS), ErrorEstimate.from_int(0x8F84), 9).to_bytes()
-        reply = point.probe_received(
-            data, Source(address, 5000), ttl=255, received_at_ns=START_NS + S, now_ns=START_NS + S
-        )
+        reply = point.probe_received(Datagram(data, address, 5000, 255, START_NS + S), START_NS + S)
         assert reply is not None
     assert [(snapshot.peer, snapshot.role) for snapshot in point.segments(START_NS + S)] == [
         ("10.0.0.2", Role.SENDER)

@@ -324,6 +324,7 @@ def test_a_flood_of_a_hundred_thousand_packets_a_second_takes_no_more_memory() -
         segment.outbound.arrived_there(number, at_ns, order=number)
         segment.inbound_sample(number * 7919 % 50_000_000, sequence=number, at_ns=at_ns)
     direction = segment.inbound
+    assert direction.delays.count(START_NS, 1) == 30_000
     bucket = direction.delays._ring.at(START_NS)
     assert bucket.count == 30_000
     assert len(bucket.bins) <= 256

@@ -15,13 +15,17 @@ from scapy.packet import Raw
 
 from prober.clock_state import ClockState
 from prober.prober import Prober
+from prober.segment import Role
+from prober.stamp.datagram import Datagram
 from prober.stamp.packet import ReflectorPacket, SenderPacket
-from prober.stamp.reflector import MAX_SESSIONS, Source
+from prober.stamp.reflected_session import Source
+from prober.stamp.reflector import MAX_SESSIONS
 from prober.stamp.reply_budget import NEIGHBOR_RATE_PER_S, SOURCE_RATE_PER_S
 from prober.stamp.tlv import SenderFollowUp, sender_extension
 from prober.timestamp import NS_PER_S, ErrorEstimate, ntp_from_unix_ns
 from prober.udp import UdpProber
 from schemas.errors import ProbeError
+from schemas.metrics import headline
 from tests.namespaces import Namespaces, in_namespace
 
 CLOCK = ClockState(synchronized=True, error_ms=0.01)
@@ -38,7 +42,7 @@ def prober() -> Prober:
 def receive(point: Prober, sequence: int, source: Source, at_ns: int, extension: bytes = b"") -> int | None:
     """Give a probe to the point; the number of its reply."""
     data = SenderPacket(sequence, ntp_from_unix_ns(at_ns), ERROR, extension=extension).to_bytes()
-    reply = point.probe_received(data, source, ttl=255, received_at_ns=at_ns, now_ns=at_ns)
+    reply = point.probe_received(Datagram(data, source.address, source.port, 255, at_ns), at_ns)
     return None if reply is None else ReflectorPacket.from_bytes(reply.data).sequence
 
 
@@ -105,3 +109,33 @@ def test_a_neighbor_is_answered_more_than_a_stranger_and_yet_without_a_loop() ->
         with contextlib.suppress(ProbeError):
             answered += receive(point, number, Source(NEIGHBOR, 5000), NOW_NS + number * 100_000) is not None
     assert SOURCE_RATE_PER_S < answered <= 1.4 * NEIGHBOR_RATE_PER_S
+
+
+def test_another_tool_at_a_neighbor_is_answered_and_ends_no_session_of_ours() -> None:
+    point = prober()
+    point.want(NEIGHBOR, NOW_NS)
+    at_ns, probed = NOW_NS, 0
+    for number in range(100):
+        at_ns = NOW_NS + number * NS_PER_S // 10
+        probed += len(point.due(at_ns))
+        assert receive(point, number, Source(NEIGHBOR, 5000), at_ns) == number
+    assert probed > 50
+    assert [snapshot.role for snapshot in point.segments(at_ns)] == [Role.SENDER]
+    receive(point, 0, Source(NEIGHBOR, 5001), at_ns, EXTENSION)
+    assert [snapshot.role for snapshot in point.segments(at_ns)] == [Role.REFLECTOR]
+
+
+@pytest.mark.parametrize(
+    ("ttl", "hops"), [(255, 1), (250, 6), (129, 127), (128, None), (64, None), (57, None), (0, None)]
+)
+def test_hops_are_told_only_of_packets_that_began_at_255(ttl: int, hops: int | None) -> None:
+    point = prober()
+    for number in range(12):
+        at_ns = NOW_NS + number * NS_PER_S // 10
+        data = SenderPacket(number, ntp_from_unix_ns(at_ns), ERROR).to_bytes()
+        point.probe_received(Datagram(data, STRANGER, 5000, ttl, at_ns), at_ns)
+    segment = point.segment(STRANGER)
+    assert segment is not None
+    told = segment.statistics(["hops", "delay"], now_ns=NOW_NS + 2 * NS_PER_S, clock=CLOCK)
+    assert "delay" in told
+    assert (headline(told["hops"]) if "hops" in told else None) == hops

@@ -13,7 +13,8 @@ import pytest
 from mp import clock
 from prober.clock_state import ClockState
 from prober.prober import Prober
-from prober.stamp.stamped_socket import Datagram, StampedSocket
+from prober.stamp.datagram import Datagram
+from prober.stamp.stamped_socket import StampedSocket
 from prober.udp import UdpProber
 from receiver.composition import compose
 from schemas.message import SegmentRecord, SegmentState

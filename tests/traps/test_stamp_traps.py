@@ -6,9 +6,10 @@ import pytest
 
 from prober.clock_state import ClockState
 from prober.segment import Segment
+from prober.stamp.datagram import Datagram
 from prober.stamp.packet import ReflectorPacket, SenderPacket
 from prober.stamp.probe_format import ProbeFormat
-from prober.stamp.reflector import Reflector, Source
+from prober.stamp.reflector import Reflector
 from prober.stamp.session import SenderSession
 from prober.timestamp import NS_PER_S, TAI_MINUS_UTC_S, ErrorEstimate, ntp_from_unix_ns, unix_ns_from_ntp
 from schemas.metrics import DelayStatistics, RoundTripStatistics
@@ -55,7 +56,8 @@ def test_a_sender_reads_each_time_of_a_reply_by_the_flag_of_its_own_error_estima
             sender_error=sent.error,
             sender_ttl=255,
         )
-        session.reply(reply.to_bytes(), ttl=255, received_at_ns=at_ns + THERE_NS + INSIDE_NS + BACK_NS)
+        replied_ns = at_ns + THERE_NS + INSIDE_NS
+        session.reply(Datagram(reply.to_bytes(), "10.0.0.2", 862, 255, replied_ns + BACK_NS))
     session.finish()
     assert told_ms(segment, NOW_NS + 2 * NS_PER_S) == pytest.approx((3, 7, 10), abs=1e-5)
 
@@ -80,10 +82,7 @@ def test_a_reflector_reads_the_time_of_a_probe_by_its_flag_and_writes_its_own_ti
         at_ns = NOW_NS + number * 100 * MS
         probe = SenderPacket(number, written(at_ns, sender), sender)
         answer = reflector.probe_received(
-            probe.to_bytes(),
-            Source("10.0.0.1", 5000),
-            ttl=255,
-            received_at_ns=at_ns + THERE_NS,
+            Datagram(probe.to_bytes(), "10.0.0.1", 5000, 255, at_ns + THERE_NS),
             now_ns=at_ns + THERE_NS + INSIDE_NS,
             clock=CLOCK,
         )

@@ -10,8 +10,9 @@ from prober.clock_state import ClockState
 from prober.path_mtu.codec import StampMtuCodec
 from prober.segment import Event, Segment
 from prober.stamp.authentication import StampKey
+from prober.stamp.datagram import Datagram
 from prober.stamp.packet import MAX_PACKET_BYTES
-from prober.stamp.reflector import Reflector, Source
+from prober.stamp.reflector import Reflector
 from prober.timestamp import NS_PER_S, ErrorEstimate
 from schemas.errors import ProbeError
 
@@ -26,10 +27,7 @@ def codec(key: StampKey | None = None) -> StampMtuCodec:
 
 def reflected(data: bytes, key: StampKey | None, segment: Segment | None = None) -> bytes:
     reply = Reflector(lambda _: segment, key=key, faults=Counter()).probe_received(
-        data,
-        Source("10.0.0.1", 40_000),
-        ttl=255,
-        received_at_ns=NOW_NS,
+        Datagram(data, "10.0.0.1", 40_000, 255, NOW_NS),
         now_ns=NOW_NS,
         clock=ClockState(synchronized=True, error_ms=0.1),
     )

@@ -27,6 +27,22 @@ def test_a_tag_is_the_first_half_of_hmac_sha_256() -> None:
     assert not key.verifies(b"abc", b"")
 
 
+def test_a_key_that_changes_takes_the_tags_of_the_one_before_and_of_the_one_to_come() -> None:
+    before, now, later = (StampKey(bytes([number]) * 32) for number in range(3))
+    key = StampKey(bytes([1]) * 32, (bytes([0]) * 32, bytes([2]) * 32))
+    assert key.tag(b"abc") == now.tag(b"abc")
+    assert all(key.verifies(b"abc", one.tag(b"abc")) for one in (before, now, later))
+    assert not key.verifies(b"abd", later.tag(b"abc"))
+    key.become(later)
+    assert key.tag(b"abc") == later.tag(b"abc")
+    assert not any(key.verifies(b"abc", one.tag(b"abc")) for one in (before, now))
+
+
+def test_an_accepted_secret_of_another_length_is_refused() -> None:
+    with pytest.raises(UsageError, match="got '15 octets', expected 16 to 64 octets"):
+        StampKey(SECRET, (bytes(15),))
+
+
 @pytest.mark.parametrize("text", [SECRET.hex(), SECRET.hex().upper() + "\n", SECRET.hex(" ", 4) + "\n"])
 @pytest.mark.parametrize("mode", [0o600, 0o400])
 def test_a_file_of_hexadecimal_digits_is_a_key(tmp_path: Path, text: str, mode: int) -> None:

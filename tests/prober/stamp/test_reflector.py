@@ -7,9 +7,11 @@ import pytest
 from prober.clock_state import ClockState
 from prober.segment import Event, Segment
 from prober.stamp.authentication import StampKey
+from prober.stamp.datagram import Datagram
 from prober.stamp.fault import ProbeFault
 from prober.stamp.packet import ReflectorPacket, SenderPacket
-from prober.stamp.reflector import MAX_SESSIONS, OLDEST_PROBE_NS, REFWAIT_NS, Reflector, Reply, Source
+from prober.stamp.reflected_session import Source
+from prober.stamp.reflector import MAX_SESSIONS, OLDEST_PROBE_NS, REFWAIT_NS, Reflector, Reply
 from prober.stamp.tlv import ClassOfService, FollowUp, SenderFollowUp, TlvType, sender_extension, usable_tlvs
 from prober.timestamp import ErrorEstimate, ntp_from_unix_ns, unix_ns_from_ntp
 from schemas.errors import ProbeError
@@ -26,8 +28,13 @@ def probe(sequence: int, sent_at_ns: int, extension: bytes = b"") -> bytes:
     return SenderPacket(sequence, ntp_from_unix_ns(sent_at_ns), ONE_MS, extension=extension).to_bytes()
 
 
+def came(data: bytes, at_ns: int, source: Source = SENDER, *, ttl: int = 255) -> Datagram:
+    return Datagram(data, source.address, source.port, ttl, at_ns)
+
+
 def answer(reflector: Reflector, data: bytes, at_ns: int, source: Source = SENDER) -> Reply:
-    reply = reflector.probe_received(data, source, ttl=250, received_at_ns=at_ns, now_ns=at_ns + MS, clock=CLOCK)
+    reply = reflector.probe_received(came(data, at_ns, source, ttl=250), now_ns=at_ns + MS, clock=CLOCK)
+    reflector.learn()
     assert reply
     return reply
 
@@ -104,7 +111,7 @@ def test_a_copy_is_answered_only_when_its_sender_knows_no_extensions() -> None:
     assert [answer(reflector, plain, START_NS + n).number for n in range(2)] == [0, 1]
     other = Source(SENDER.address, 1)
     answer(reflector, ours, START_NS, other)
-    copy = reflector.probe_received(ours, other, ttl=255, received_at_ns=START_NS, now_ns=START_NS, clock=CLOCK)
+    copy = reflector.probe_received(came(ours, START_NS, other), now_ns=START_NS, clock=CLOCK)
     assert copy is None
     assert segment.events[Event.DUPLICATE] == 2
 
@@ -166,7 +173,7 @@ def refusal(
     reflector: Reflector, data: bytes, at_ns: int, source: Source = SENDER, clock: ClockState = CLOCK
 ) -> str:
     with pytest.raises(ProbeError) as refused:
-        reflector.probe_received(data, source, ttl=255, received_at_ns=at_ns, now_ns=at_ns, clock=clock)
+        reflector.probe_received(came(data, at_ns, source), now_ns=at_ns, clock=clock)
     return str(refused.value)
 
 
@@ -254,7 +261,7 @@ def test_an_authenticated_probe_is_answered_once() -> None:
     reflector = Reflector(lambda address: None, key=KEY, faults=faults)
     plain = SenderPacket(0, ntp_from_unix_ns(START_NS), ONE_MS).to_bytes(KEY)
     answer(reflector, plain, START_NS)
-    again = reflector.probe_received(plain, SENDER, ttl=255, received_at_ns=START_NS, now_ns=START_NS, clock=CLOCK)
+    again = reflector.probe_received(came(plain, START_NS), now_ns=START_NS, clock=CLOCK)
     assert again is None
     assert +faults == {ProbeFault.REPLAYED: 1}
 
@@ -264,9 +271,7 @@ def test_an_old_authenticated_probe_is_refused_by_its_age_from_anywhere() -> Non
     data = sealed_probe(0, START_NS, synchronized=True)
     other = Source("192.0.2.66", 1)
     assert refusal(reflector, data, START_NS + OLDEST_PROBE_NS + S, other, SYNCHRONIZED) == "replayed"
-    late = reflector.probe_received(
-        data, other, ttl=255, received_at_ns=START_NS + 9 * S, now_ns=START_NS, clock=SYNCHRONIZED
-    )
+    late = reflector.probe_received(came(data, START_NS + 9 * S, other), now_ns=START_NS, clock=SYNCHRONIZED)
     assert late is not None
 
 
@@ -323,15 +328,8 @@ def test_a_reply_bears_the_mark_of_its_probe_or_the_one_that_is_asked_for() -> N
     wanted = sender_extension(SenderFollowUp(), class_of_service=ClassOfService(wanted_dscp=46))
     marks = []
     for sequence, extension in enumerate((b"", wanted)):
-        reply = reflector.probe_received(
-            probe(sequence, START_NS, extension),
-            SENDER,
-            ttl=255,
-            received_at_ns=START_NS,
-            now_ns=START_NS,
-            clock=CLOCK,
-            tos=10 << 2 | 1,
-        )
+        arrived = came(probe(sequence, START_NS, extension), START_NS)._replace(tos=10 << 2 | 1)
+        reply = reflector.probe_received(arrived, now_ns=START_NS, clock=CLOCK)
         assert reply is not None
         marks.append(reply.tos)
     assert marks == [10 << 2, 46 << 2]

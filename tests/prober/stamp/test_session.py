@@ -9,6 +9,7 @@ import pytest
 from prober.clock_state import ClockState
 from prober.segment import GREATEST_ROUND_TRIP_NS, Event, Segment
 from prober.stamp.authentication import StampKey
+from prober.stamp.datagram import Datagram
 from prober.stamp.extension_trial import PLAIN_AFTER_ANSWERS
 from prober.stamp.fault import ProbeFault
 from prober.stamp.packet import ReflectorPacket, SenderPacket
@@ -30,6 +31,10 @@ THERE_NS, INSIDE_NS, BACK_NS = 3 * MS, MS, 5 * MS
 
 def session(segment: Segment, *, first_sequence: int = 0) -> SenderSession:
     return SenderSession(segment, random_source=random.Random(5), now_ns=START_NS, first_sequence=first_sequence)
+
+
+def came(data: bytes, at_ns: int, *, ttl: int = 255) -> Datagram:
+    return Datagram(data, PEER, 862, ttl, at_ns)
 
 
 def plain_reply(probe: bytes, number: int, sent_at_ns: int, *, ptp: bool = False) -> bytes:
@@ -60,11 +65,8 @@ def converse(segment: Segment, *, first_sequence: int = 0, ptp: bool = False, pr
         probe = sender.probe(now_ns, CLOCK)
         left_ns = now_ns + 2 * MS
         sender.transmitted(probe.sequence, left_ns)
-        sender.reply(
-            plain_reply(probe.data, number, left_ns, ptp=ptp),
-            ttl=252,
-            received_at_ns=left_ns + THERE_NS + INSIDE_NS + BACK_NS,
-        )
+        reply = plain_reply(probe.data, number, left_ns, ptp=ptp)
+        sender.reply(came(reply, left_ns + THERE_NS + INSIDE_NS + BACK_NS, ttl=252))
     return now_ns + S
 
 
@@ -100,9 +102,9 @@ def test_a_reply_to_another_session_or_to_none_is_refused() -> None:
     probe = sender.probe(START_NS, CLOCK)
     other = session(Segment(PEER)).probe(START_NS + 1_000, CLOCK)
     with pytest.raises(ProbeError, match="reply-to-no-probe"):
-        sender.reply(plain_reply(other.data, 0, START_NS), ttl=255, received_at_ns=START_NS + MS)
+        sender.reply(came(plain_reply(other.data, 0, START_NS), START_NS + MS))
     with pytest.raises(ProbeError, match="reply-too-short"):
-        sender.reply(probe.data[:20], ttl=255, received_at_ns=START_NS + MS)
+        sender.reply(came(probe.data[:20], START_NS + MS))
 
 
 def test_a_copy_of_a_reply_is_a_duplicate_and_no_second_sample() -> None:
@@ -111,7 +113,7 @@ def test_a_copy_of_a_reply_is_a_duplicate_and_no_second_sample() -> None:
     probe = sender.probe(START_NS, CLOCK)
     sender.transmitted(probe.sequence, START_NS)
     for _ in range(2):
-        sender.reply(plain_reply(probe.data, 0, START_NS), ttl=255, received_at_ns=START_NS + 9 * MS)
+        sender.reply(came(plain_reply(probe.data, 0, START_NS), START_NS + 9 * MS))
     assert segment.events[Event.DUPLICATE] == 1
     assert segment.round_trips.count(START_NS + S, 60) == 1
 
@@ -124,7 +126,7 @@ def test_the_reflector_is_not_told_when_a_reply_came_that_a_step_of_the_own_cloc
     probes.append(sender.probe(now_ns + 3 * S, CLOCK))
     for number in (1, 2):  # one from before the step, one from behind it
         reply = plain_reply(probes[number].data, number, now_ns)
-        sender.reply(reply, ttl=255, received_at_ns=now_ns + 3 * S + number * MS)
+        sender.reply(came(reply, now_ns + 3 * S + number * MS))
     told = [sender.probe(now_ns + 4 * S + number, CLOCK) for number in range(4)]
     follow_ups = [
         ProbeExtension(SenderPacket.from_bytes(probe.data).extension).sender_follow_up() for probe in told
@@ -139,7 +141,7 @@ def test_a_round_trip_that_only_a_clock_step_explains_is_no_sample() -> None:
     for number, late_ns in enumerate((GREATEST_ROUND_TRIP_NS + S, -S)):
         probe = sender.probe(START_NS + number, CLOCK)
         sender.transmitted(probe.sequence, START_NS)
-        sender.reply(plain_reply(probe.data, number, START_NS), ttl=255, received_at_ns=START_NS + late_ns)
+        sender.reply(came(plain_reply(probe.data, number, START_NS), START_NS + late_ns))
     assert segment.events[Event.ABSURD] == 2
     assert segment.round_trips.count(START_NS + S, 60) == 0
 
@@ -149,7 +151,7 @@ def test_an_endless_silence_fills_no_memory() -> None:
     sender = session(segment)
     first = sender.probe(START_NS, CLOCK)
     sender.transmitted(first.sequence, START_NS)
-    sender.reply(plain_reply(first.data, 0, START_NS), ttl=255, received_at_ns=START_NS + 9 * MS)
+    sender.reply(came(plain_reply(first.data, 0, START_NS), START_NS + 9 * MS))
     now_ns = START_NS
     while now_ns < START_NS + 200 * S:
         now_ns = sender.next_send_at_ns()
@@ -217,7 +219,7 @@ def measured(
         fate = lost[number % len(lost)]
         reply = None if fate == "t" else reflector.answer(probe.data, now_ns)
         if reply is not None and fate != "b":
-            sender.reply(reply, ttl=252, received_at_ns=now_ns + THERE_NS + INSIDE_NS + BACK_NS)
+            sender.reply(came(reply, now_ns + THERE_NS + INSIDE_NS + BACK_NS, ttl=252))
     sender.finish()
     return sender, segment, now_ns + S
 
@@ -330,11 +332,11 @@ def test_authenticated_replies_alone_are_taken_by_a_session_with_a_key() -> None
     probe = sender.probe(START_NS, CLOCK)
     unauthenticated = plain_reply(SenderPacket.from_bytes(probe.data, KEY).to_bytes(), 0, START_NS)
     with pytest.raises(ProbeError, match="not-authenticated"):
-        sender.reply(unauthenticated, ttl=255, received_at_ns=START_NS + MS)
+        sender.reply(came(unauthenticated, START_NS + MS))
     forged = ForeignReflector(key=KEY).answer(probe.data, START_NS)
     assert forged is not None
     with pytest.raises(ProbeError, match="wrong-authentication"):
-        sender.reply(forged[:-1] + bytes((forged[-1] ^ 1,)), ttl=255, received_at_ns=START_NS + MS)
+        sender.reply(came(forged[:-1] + bytes((forged[-1] ^ 1,)), START_NS + MS))
     assert not sender.all_answered
 
 
@@ -355,7 +357,7 @@ def test_tlvs_of_a_reply_that_were_changed_are_void_and_counted() -> None:
     sender.transmitted(probe.sequence, START_NS)
     reply = ForeignReflector(key=KEY, extension=forged).answer(probe.data, START_NS)
     assert reply is not None
-    sender.reply(reply, ttl=255, received_at_ns=START_NS + THERE_NS + INSIDE_NS + BACK_NS)
+    sender.reply(came(reply, START_NS + THERE_NS + INSIDE_NS + BACK_NS))
     assert faults[ProbeFault.TLV_INTEGRITY] == 1
     assert segment.outbound.delays.count(START_NS + S, 60) == 1
 
@@ -369,13 +371,13 @@ def test_a_replayed_reply_is_no_sample() -> None:
         probe = sender.probe(now_ns, CLOCK)
         sender.transmitted(probe.sequence, now_ns)
         replies.append(plain_reply(probe.data, number, now_ns))
-        sender.reply(replies[-1], ttl=255, received_at_ns=now_ns + 9 * MS)
+        sender.reply(came(replies[-1], now_ns + 9 * MS))
     sender.finish()
     for reply in replies:
-        sender.reply(reply, ttl=255, received_at_ns=START_NS + 3 * S)
+        sender.reply(came(reply, START_NS + 3 * S))
     assert segment.events[Event.DUPLICATE] == 20
     assert segment.round_trips.count(START_NS + 3 * S, 60) == 20
     sender.probe(START_NS + 20 * S, CLOCK)
     for reply in replies:
         with pytest.raises(ProbeError, match="reply-to-no-probe"):
-            sender.reply(reply, ttl=255, received_at_ns=START_NS + 20 * S)
+            sender.reply(came(reply, START_NS + 20 * S))

@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import random
+from collections import Counter
+
+import pytest
+
+from prober.clock_state import ClockState
+from prober.segment import METRICS_MEASURED, Segment, SegmentSnapshot
+from prober.stamp.datagram import Datagram
+from prober.stamp.fault import ProbeFault
+from prober.stamp.packet import ReflectorPacket, SenderPacket
+from prober.stamp.reflector import MAX_UNLEARNED, Reflector, Reply
+from prober.stamp.tlv import SenderFollowUp, sender_extension
+from prober.timestamp import ErrorEstimate, ntp_from_unix_ns
+
+MS, S = 1_000_000, 1_000_000_000
+START_NS = 1_700_000_000 * S
+CLOCK = ClockState(synchronized=True, error_ms=0.5)
+ERROR = ErrorEstimate.from_int(0x8F84)
+NEIGHBORS = ("192.0.2.7", "192.0.2.8", "192.0.2.9")
+
+
+class Bed:
+    """A reflector and its segments, which learns after each `every` packets."""
+
+    def __init__(self, every: int) -> None:
+        self.segments = {address: Segment(address) for address in NEIGHBORS}
+        self.faults: Counter[ProbeFault] = Counter()
+        self.heard: list[tuple[str, int, bool]] = []
+        self.reflector = Reflector(
+            self.segments.get, faults=self.faults, heard=lambda *heard: self.heard.append(heard)
+        )
+        self._every = every
+        self._taken = 0
+
+    def take(self, datagram: Datagram) -> Reply | None:
+        reply = self.reflector.probe_received(datagram, now_ns=datagram.received_at_ns + MS // 10, clock=CLOCK)
+        if reply:
+            self.reflector.transmitted(reply.source, reply.number, datagram.received_at_ns + MS // 5)
+        self._taken += 1
+        if self._taken % self._every == 0:
+            self.reflector.learn()
+        return reply
+
+
+def probe(sequence: int, sent_ns: int, told: SenderFollowUp | None, report: bytes = b"") -> bytes:
+    extension = b"" if told is None else sender_extension(told, interfaces=report)
+    return SenderPacket(sequence % 2**32, ntp_from_unix_ns(sent_ns), ERROR, extension=extension).to_bytes()
+
+
+def traffic(chance: random.Random, *, first: int) -> list[Datagram]:
+    """Of three neighbors: with and without TLVs, lost, copied and overtaken packets, one that begins anew."""
+    came = []
+    for address in NEIGHBORS:
+        begun = first
+        for number in range(400):
+            sent_ns = START_NS + number * 40 * MS
+            if number == 300 and address == NEIGHBORS[2]:
+                begun = first - 300
+            if chance.random() < 0.05:
+                continue
+            told = SenderFollowUp(
+                (begun + number - 1) % 2**32,
+                ntp_from_unix_ns(sent_ns - 40 * MS + MS // 20),
+                (begun + number - 1) % 2**32,
+                ntp_from_unix_ns(sent_ns - 20 * MS),
+            )
+            plain = address == NEIGHBORS[1] and number % 2
+            data = probe(begun + number, sent_ns, None if plain else told, bytes(24) if number % 5 else b"")
+            for _ in range(1 + (chance.random() < 0.05)):
+                arrived_ns = sent_ns + round(chance.expovariate(1 / 12) * MS)
+                came.append(Datagram(data, address, 5000, 250, arrived_ns, tos=number % 4))
+    return sorted(came, key=lambda datagram: datagram.received_at_ns)
+
+
+@pytest.mark.parametrize("first", [0, 2**32 - 150])
+def test_who_learns_in_batches_answers_and_measures_as_one_who_learns_at_once(first: int) -> None:
+    at_once, in_batches = Bed(1), Bed(50)
+    for datagram in traffic(random.Random(first), first=first):
+        assert at_once.take(datagram) == in_batches.take(datagram)
+    in_batches.reflector.learn()
+    now_ns = START_NS + 17 * S
+    for address in NEIGHBORS:
+        told, expected = (
+            SegmentSnapshot.of(bed.segments[address], now_ns=now_ns, clock=CLOCK) for bed in (in_batches, at_once)
+        )
+        assert told == expected
+        assert set(told.statistics) >= set(METRICS_MEASURED) - {"jitter"}
+    assert in_batches.faults == at_once.faults
+    assert sorted(in_batches.heard) == sorted(at_once.heard)
+
+
+def test_what_a_usual_probe_tells_waits_until_it_is_learned_and_that_of_any_other_probe_does_not() -> None:
+    bed = Bed(1000)
+    segment = bed.segments[NEIGHBORS[0]]
+    told = SenderFollowUp()
+
+    def take(sequence: int, told: SenderFollowUp | None) -> int:
+        at_ns = START_NS + sequence * 10 * MS
+        bed.take(Datagram(probe(sequence, at_ns, told), NEIGHBORS[0], 5000, 255, at_ns + MS))
+        return segment.inbound.arrivals.count(START_NS + S, 60)
+
+    assert take(0, told) == 1  # begins the session
+    assert [take(sequence, told) for sequence in (1, 2, 3)] == [1, 1, 1]
+    bed.reflector.learn()
+    assert segment.inbound.arrivals.count(START_NS + S, 60) == 4
+    assert take(4, told) == 4
+    assert take(5, None) == 6
+
+
+def test_a_copy_of_a_probe_that_was_not_yet_learned_gets_no_answer() -> None:
+    bed = Bed(1000)
+    datagrams = [
+        Datagram(probe(n, START_NS + n * MS, SenderFollowUp()), NEIGHBORS[0], 5000, 255, START_NS + n * MS)
+        for n in range(5)
+    ]
+    replies = [bed.take(datagram) for datagram in datagrams]
+    assert [ReflectorPacket.from_bytes(reply.data).sequence for reply in replies if reply] == [0, 1, 2, 3, 4]
+    assert [bed.take(datagram) for datagram in datagrams] == [None] * 5
+
+
+def test_not_more_than_so_many_probes_wait_to_be_learned() -> None:
+    bed = Bed(10**6)
+    segment = bed.segments[NEIGHBORS[0]]
+    for n in range(3 * MAX_UNLEARNED):
+        at_ns = START_NS + n * MS
+        bed.take(Datagram(probe(n, at_ns, SenderFollowUp()), NEIGHBORS[0], 5000, 255, at_ns))
+    assert segment.inbound.arrivals.count(START_NS + S, 60) >= 2 * MAX_UNLEARNED
