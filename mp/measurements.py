@@ -66,7 +66,8 @@ class Measurements:
         self._room = room
         self._carriers = CarrierMemory()
         self._pending: dict[str, PendingRequest] = {}
-        self._answered: OrderedDict[str, None] = OrderedDict()
+        self._answered: OrderedDict[str, tuple[MeasureRequest, int]] = OrderedDict()
+        """With the moment until which copies of their reports may come, on the monotonic clock in ns."""
         self._refusals: set[asyncio.Task[PathResult]] = set()
         self.counters: Counter[str] = Counter()
 
@@ -137,15 +138,22 @@ class Measurements:
             result.elapsed_ms,
         )
 
+    def is_open(self, identifier: str) -> bool:
+        """Whether a report of this request may be wanted: of one that is answered, it may come again."""
+        return identifier in self._pending or identifier in self._answered
+
     async def on_report(self, message: Message, final: bool) -> bool:
-        """Take one report; True when it is durable or was answered before, False when nobody asked for it.
+        """Take one report; True when it is durable or was answered before, False when nobody asks for it any more.
 
         Raises:
             MessageError: the report contradicts its request or itself.
         """
         identifier = message.request.id
-        if identifier in self._answered:
-            return True
+        answered = self._answered.get(identifier)
+        if answered is not None:
+            request, until_ns = answered
+            _check_same(request, message.request)
+            return clock.monotonic_ns() < until_ns
         pending = self._pending.get(identifier)
         if pending is None:
             return False
@@ -172,7 +180,7 @@ class Measurements:
         if result.carrier is not None and not pending.request.returning:
             self._carriers.came_through(pending.request.destination, result.carrier)
         await self._decide(pending, result)
-        self._remember(pending.request.id)
+        self._remember(pending)
 
     async def _fail(self, pending: PendingRequest, reason: str) -> PathResult:
         return await self._decide(pending, pending.failed(reason))
@@ -218,8 +226,9 @@ class Measurements:
         self._refusals.add(task)
         task.add_done_callback(self._refusals.discard)
 
-    def _remember(self, identifier: str) -> None:
-        self._answered[identifier] = None
+    def _remember(self, pending: PendingRequest) -> None:
+        request = pending.request
+        self._answered[request.id] = request, pending.started_ns + request.lifetime_ms * 1_000_000
         while len(self._answered) > REMEMBERED:
             self._answered.popitem(last=False)
 

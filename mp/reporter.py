@@ -8,6 +8,7 @@ import ssl
 from collections import Counter
 
 from mp import clock
+from mp.report_connections import ReportConnections
 from processor.decision import Report
 from schemas import framing
 from schemas.errors import MessageError
@@ -22,6 +23,9 @@ MAX_LIFETIME_MS = 300_000
 FIRST_RETRY_S = 0.3
 MAX_RETRY_S = 3.0
 ACKNOWLEDGEMENT_WAIT_S = 5.0
+MAX_ATTEMPTS = 5
+"""Whose address was forged hears of a report no more often than this, whatever lifetime the message states: with
+what the kernel repeats by itself (`OPENING_REPEATS`) these are 10 to 15 segments of 60 octets."""
 
 _Key = tuple[str, str, int, int, int]
 """Asker, id, copy, slice and part of a report."""
@@ -37,9 +41,7 @@ class Reporter:
     """
 
     def __init__(self, address: str, port: int, tls: ssl.SSLContext | None = None) -> None:
-        self._address = address
-        self._port = port
-        self._tls = tls
+        self._connections = ReportConnections(address, port, tls)
         self._under_way: dict[_Key, asyncio.Task[None]] = {}
         self._failures: Counter[_Key] = Counter()
         self.counters: Counter[str] = Counter()
@@ -62,6 +64,7 @@ class Reporter:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        self._connections.close()
 
     def _has_room(self, asker: str) -> bool:
         """Whether a report to `asker` may begin; one that nobody takes gives way to it."""
@@ -83,9 +86,12 @@ class Reporter:
     async def _carry(self, key: _Key, report: Report) -> None:
         deadline_ms = clock.monotonic_ms() + min(report.lifetime_ms, MAX_LIFETIME_MS)
         retry_s = FIRST_RETRY_S
-        while True:
+        frame = framing.frame_to_bytes(framing.Report(payload=report.payload, final=report.final))
+        for attempt in range(1, MAX_ATTEMPTS + 1):
             try:
-                answer = await asyncio.wait_for(self._send(report), ACKNOWLEDGEMENT_WAIT_S)
+                answer = await asyncio.wait_for(
+                    self._connections.exchange(report.asker, frame), ACKNOWLEDGEMENT_WAIT_S
+                )
             except (OSError, TimeoutError, MessageError) as error:
                 failure = error or "no acknowledgement"
                 logger.debug("report %s to %s: %s", report.id, report.asker, failure)
@@ -93,7 +99,7 @@ class Reporter:
             else:
                 self._note(report, answer)
                 return
-            if clock.monotonic_ms() + retry_s * 1000 > deadline_ms:
+            if attempt == MAX_ATTEMPTS or clock.monotonic_ms() + retry_s * 1000 > deadline_ms:
                 self.counters["given_up"] += 1
                 logger.warning("report %s to %s: nobody took it in time: %s", report.id, report.asker, failure)
                 return
@@ -108,24 +114,3 @@ class Reporter:
             case _:
                 self.counters["refused"] += 1
                 logger.info("report %s part %d to %s refused: %s", report.id, report.part, report.asker, answer)
-
-    async def _send(self, report: Report) -> framing.Frame:
-        name = None if self._tls is None else report.asker
-        limit_s = None if self._tls is None else ACKNOWLEDGEMENT_WAIT_S
-        reader, writer = await asyncio.open_connection(
-            report.asker,
-            self._port,
-            local_addr=(self._address, 0),
-            ssl=self._tls,
-            server_hostname=name,  # the certificate must name the address
-            ssl_shutdown_timeout=limit_s,
-        )
-        try:
-            writer.write(framing.frame_to_bytes(framing.Report(payload=report.payload, final=report.final)))
-            frames = framing.FrameReader(framing.ANSWER_KINDS)
-            while data := await reader.read(4096):
-                for answer in frames.receive(data):
-                    return answer
-            raise MessageError("the connection closed without an answer")
-        finally:
-            writer.close()

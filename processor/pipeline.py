@@ -24,8 +24,6 @@ from schemas.xml_codec import (
     END_TAG,
     MAX_XML_BYTES,
     head_to_xml,
-    message_from_xml,
-    message_to_xml,
     untagged_record,
 )
 
@@ -41,9 +39,14 @@ class PointIdentity:
     serves: tuple[IPv4Network, ...]
     """Prefixes of hosts behind this point that run nothing of ours."""
 
+    @property
+    def all_addresses(self) -> frozenset[str]:
+        """All by which others may know this host."""
+        return self.own_addresses if self.address in self.own_addresses else self.own_addresses | {self.address}
+
     def is_own(self, address: str) -> bool:
         """Whether `address` is one of this host's."""
-        return address == self.address or address in self.own_addresses
+        return address in self.all_addresses
 
     def is_last_for(self, destination: str) -> bool:
         """Whether the path to `destination` ends here, as far as points can see."""
@@ -123,10 +126,7 @@ class Pipeline:
         refusal = self._refusal(glance, source, destination) or self.trust.refusal(glance)
         if refusal is not None:
             return PassThrough(refusal)
-        xml = glance.xml
-        if not xml.endswith(END_TAG):  # somebody ended it otherwise (white space, comments)
-            xml = message_to_xml(message_from_xml(xml))
-        return self._extend(xml, glance, now_ms, room, carrier)
+        return self._extend(glance.xml, glance, now_ms, room, carrier)
 
     def _refusal(self, glance: Glance, source: str, destination: str) -> str | None:
         if (glance.source, glance.destination) != (source, destination):
@@ -134,7 +134,7 @@ class Pipeline:
             return f"hs, hd: got {stated}, expected the packet's {source}, {destination}"
         if self.identity.is_own(source):
             return "source: this point sent the request itself"
-        if any(map(self.identity.is_own, glance.points)):
+        if not self.identity.all_addresses.isdisjoint(glance.points):
             return "mp: this point is on the path already"
         if glance.records >= MAX_RECORDS:
             return f"mrp: got {glance.records} records, expected fewer than {MAX_RECORDS}"

@@ -65,6 +65,11 @@ class Admission:
     def __len__(self) -> int:
         return self._open.total()
 
+    @property
+    def is_full(self) -> bool:
+        """Whether a further connection takes the place of another."""
+        return len(self) >= self._limits.connections
+
     def refusal(self, peer: str) -> str | None:
         """Why this peer may have no further connection; None when it may."""
         limits = self._limits

@@ -66,6 +66,13 @@ class ReportConnection:
 
     def __init__(self) -> None:
         self._reader = FrameReader(REPORT_KINDS)
+        self.has_acknowledged = False
+        """It brought a report that was wanted: more may follow later."""
+
+    @property
+    def is_between_reports(self) -> bool:
+        """Whether nothing of the next report is here yet."""
+        return self._reader.is_empty
 
     def receive(self, data: bytes) -> Iterator[ReportReceived]:
         """The reports that `data` completes, in order.
@@ -87,6 +94,7 @@ class ReportConnection:
     def acknowledge(self, message: Message) -> bytes:
         """What to send once the report is durable."""
         request = message.request
+        self.has_acknowledged = True
         return frame_to_bytes(Acknowledgement(id=request.id, copy=request.copy, part=request.part))
 
     def refuse(self, reason: str) -> bytes:

@@ -20,6 +20,8 @@ logger = logging.getLogger(__name__)
 
 IDLE_LIMIT_S = 10.0
 """A report of 64 KiB needs 5 s at 100 kbit/s; who needs longer for one may come again."""
+KEPT_LIMIT_S = 60.0
+"""Between two reports of a connection that brought one that was wanted; it makes room when others come."""
 HANDSHAKE_LIMIT_S = 5.0
 READ_BYTES = 16_384
 REFUSAL_AFTER_S = 0.02
@@ -101,6 +103,8 @@ class ReportServer:
         self._admission = Admission(limits)
         self._open: dict[asyncio.Task[None], str] = {}
         """The connections by age, with their peers."""
+        self._resting: dict[asyncio.Task[None], None] = {}
+        """Connections that brought what was wanted and carry nothing now, by the time of that."""
         self._warn_at_s: dict[Trouble, float] = {}
         self._listener: socket.socket | None = None
         self._accepting: asyncio.Task[None] | None = None
@@ -147,6 +151,10 @@ class ReportServer:
             self._admit(connection, peer)
 
     def _admit(self, connection: socket.socket, peer: str) -> None:
+        if self._admission.is_full and self._resting:
+            resting = next(iter(self._resting))
+            resting.cancel()
+            self._left(resting)
         refusal = self._admission.refusal(peer)
         if refusal is not None:
             self._note(Trouble.TURNED_AWAY, peer, refusal)
@@ -167,6 +175,7 @@ class ReportServer:
     def _left(self, task: asyncio.Task[None]) -> None:
         """Its place is free: it has ended, or will at once."""
         peer = self._open.pop(task, None)
+        self._resting.pop(task, None)
         if peer is not None:
             self._admission.closed(peer)
 
@@ -220,8 +229,8 @@ class ReportServer:
         deadline_s = clock() + self._idle_limit_s
         while True:
             # The limit is for a whole report, not for each octet of it.
-            async with asyncio.timeout_at(deadline_s):
-                data = await reader.read(READ_BYTES)
+            is_beginning = connection.is_between_reports
+            data = await self._read(reader, deadline_s, is_resting=is_beginning and connection.has_acknowledged)
             if not data:
                 connection.end()
                 return
@@ -229,8 +238,23 @@ class ReportServer:
             for report in connection.receive(data):
                 await _send(writer, await self._answer(connection, report, peer))
                 octets += len(report.xml) + REPORT_OCTETS
+                is_beginning = True
+            if connection.is_between_reports and connection.has_acknowledged:
+                deadline_s = clock() + KEPT_LIMIT_S
+            elif is_beginning:
                 deadline_s = clock() + self._idle_limit_s
             deadline_s += await self._wait(peer, octets)
+
+    async def _read(self, reader: asyncio.StreamReader, deadline_s: float, *, is_resting: bool) -> bytes:
+        task = asyncio.current_task()
+        assert task is not None  # this is called by one
+        if is_resting:
+            self._resting[task] = None
+        try:
+            async with asyncio.timeout_at(deadline_s):
+                return await reader.read(READ_BYTES)
+        finally:
+            self._resting.pop(task, None)
 
     async def _wait(self, peer: str, octets: int) -> float:
         """Count what came, and read nothing for as long as that is too much; how long, in seconds."""

@@ -1,4 +1,4 @@
-"""Which carrier the copies of a request take: what came through last time first, then the others in turn (pure)."""
+"""Which carrier the copies of a request take: what came through last time first, then the others (pure)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a question about many metrics is sent in parts, so that each datagram holds records of several points (pure)."""
+"""How a question about many metrics is sent in parts, so that a datagram holds records of several points (pure)."""
 
 from __future__ import annotations
 

@@ -18,7 +18,6 @@ from schemas.message import MeasureRequest, Message, Tag
 from schemas.xml_codec import END_TAG, RECORD_END, head_to_xml, tag_to_xml, untagged_record
 
 _REQUEST_END = b"</mr>"
-_TAG_BEGIN = b"<a k="
 
 
 class Standing(StrEnum):
@@ -62,7 +61,12 @@ def latest_standing(xml: bytes, message: Message, keyring: Keyring) -> Standing:
     if not message.records:
         return request_standing(message.request, keyring)
     record = message.records[-1]
-    return _standing(record.tag, xml[: xml.rfind(_TAG_BEGIN)], record.told_by or record.current, keyring)
+    if record.tag is None:
+        return Standing.UNSIGNED
+    end = tag_to_xml(record.tag) + RECORD_END + END_TAG
+    if not xml.endswith(end):  # in another form, what the tag covers could be somebody else's choice
+        return Standing.FORGED
+    return _standing(record.tag, xml[: -len(end)], record.told_by or record.current, keyring)
 
 
 def record_standings(message: Message, keyring: Keyring) -> tuple[Standing, ...]:

@@ -117,6 +117,11 @@ class FrameReader:
         self._accepts = accepts
         self._buffer = bytearray()
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing of the next frame is here yet."""
+        return not self._buffer
+
     def receive(self, data: bytes) -> Iterator[Frame]:
         """The frames that `data` completes, in order; those that are not taken come first the next time.
 

@@ -13,12 +13,18 @@ from base64 import urlsafe_b64decode
 from binascii import b2a_base64
 from typing import NamedTuple
 
+from schemas.canonical_form import HEAD, OWN_ELEMENTS, RECORD, SCALAR_NAME, usual_pattern
+from schemas.errors import MessageError
 from schemas.message import MAX_RECORDS, MeasureRequest, Message, Tag, check_consistency
-from schemas.metrics import METRIC_NAME, METRICS, ScalarStatistics, Statistics, statistic_fields
-from schemas.xml_codec import END_TAG, MAX_METRICS, MAX_XML_BYTES, message_from_xml
+from schemas.metrics import METRIC_NAME
+from schemas.xml_codec import END_TAG, MAX_METRICS, MAX_XML_BYTES, message_from_xml, message_to_xml
 
+MAX_OTHER_BYTES = 2_048
+"""Of a document in another form: to decode one costs a millisecond for each 2 KiB, and no point writes it."""
 _MOST_QUESTIONS = 1024
 """Lists of metrics that are remembered; a stranger who invents more makes all be read anew, and no harm."""
+_LONGEST_QUESTION = 33 * MAX_METRICS
+"""Octets of the longest list: names of 32, and a space behind each."""
 
 _RECORD_BEGIN = b"<mrp"
 _POINT_BEGIN = b"<mp>"
@@ -27,85 +33,6 @@ _TAG_BEGIN = b'<a k="'
 _TAG_TEXT_BEGIN = b'" t="'
 _TAG_END = b'"/></mrp></m>'
 _URL_SAFE = bytes.maketrans(b"+/", b"-_")
-
-# Each alternative begins with another octet and keeps what it took, so that nothing is ever tried twice.
-_OCTET = rb"(?:1[0-9]{0,2}+|2(?:[0-4][0-9]?+|5[0-5]?+|[6-9])?+|[3-9][0-9]?+|0)"
-_ADDRESS = rb"\.".join([_OCTET] * 4)
-_COUNT = rb"(?:0|[1-9][0-9]{0,14}+)"
-_NUMBER = rb"-?+" + _COUNT + rb"(?:\.[0-9]{1,9}+)?+"
-_BIN = rb"-?+[1-9][0-9]{0,14}+"
-_IDENTIFIER = rb"[0-9a-f]{32}"
-_NAMES = rb"[a-z0-9 -]++"
-_KEY_ID = rb"[a-z0-9][a-z0-9.-]{0,15}+"
-_TAG = rb"[A-Za-z0-9_-]{21}(?:[A-Za-z0-9_-]{64}[AQgw]|[AQgw])"
-_BY_TYPE = {int: _COUNT, float: _NUMBER, bool: rb"[01]", str: _BIN + rb"(?: " + _BIN + rb"){0,255}+"}
-
-
-def _attributes(kind: type[Statistics]) -> bytes:
-    return b"".join(b' %b="%b"' % (wire.encode(), _BY_TYPE[one]) for _, wire, _, one in statistic_fields(kind))
-
-
-_OWN_ELEMENTS = {
-    name: b"<%b%b/>" % (name.encode(), _attributes(metric.statistics))
-    for name, metric in METRICS.items()
-    if metric.statistics is not ScalarStatistics
-}
-"""In the order in which a record lists them."""
-_SCALAR = b'<x m="[a-z0-9-]++"%b/>' % _attributes(ScalarStatistics)
-_SCALAR_NAME = re.compile(rb'<x m="([a-z0-9-]++)"')
-
-
-def _optional(pattern: bytes) -> bytes:
-    return b"(?:%b)?+" % pattern
-
-
-_REQUEST = b"".join(
-    (
-        rb"<m><mr><hs>(?P<hs>%b)</hs><hd>(%b)</hd><id>(%b)</id>" % (_ADDRESS, _ADDRESS, _IDENTIFIER),
-        rb"<ms>(%b)</ms><ct>(%b)</ct><lt>(%b)</lt><ma>(%b)</ma>" % (_NAMES, _COUNT, _COUNT, _COUNT),
-        _optional(b"<cp>(%b)</cp>" % _COUNT),
-        _optional(b"<pt>(%b)</pt>" % _COUNT),
-        _optional(b"<lp>(?P<lp>%b)</lp>" % _ADDRESS),
-        _optional(b"<ri>(%b)</ri>" % _IDENTIFIER),
-        _optional(b"<rt>([01])</rt>"),
-        _optional(b"<he>([01])</he>"),
-        _optional(b'<sl i="(%b)" n="(%b)"/>' % (_COUNT, _COUNT)),
-        _optional(b"<pv>(%b)</pv>" % _TAG),
-        _optional(b'<a k="(%b)" t="(%b)"/>' % (_KEY_ID, _TAG)),
-        b"</mr>",
-    )
-)
-_WHEN = b"<ts>%b</ts>%b%b" % (_COUNT, _optional(b"<ag>%b</ag>" % _COUNT), _optional(b"<fr>%b</fr>" % _ADDRESS))
-_END = _optional(b'<a k="%b" t="%b"/>' % (_KEY_ID, _TAG)) + b"</mrp>"
-
-_HEAD = re.compile(_REQUEST)
-_RECORD = re.compile(
-    b"".join(
-        (
-            b'<mrp( s="pending")?+><up>(?P<up>%b)</up><mp>(?P<mp>%b)</mp>' % (_ADDRESS, _ADDRESS),
-            _WHEN,
-            *(b"(%b)?+" % element for element in _OWN_ELEMENTS.values()),
-            b"((?:%b){0,%d}+)" % (_SCALAR, MAX_METRICS),
-            _optional(b"<un>(%b)</un>" % _NAMES),
-            _END,
-        )
-    )
-)
-
-
-def _usual_pattern(names: frozenset[str]) -> re.Pattern[bytes]:
-    """The whole document, if all of its records tell all of the metrics, and these have elements of their own.
-
-    Behind the request, and behind each record, the next record begins where that one ends.
-    """
-    elements = b"".join(element for name, element in _OWN_ELEMENTS.items() if name in names)
-    goes_on = b"(?=<mrp><up>%b</up>|</m>)"
-    record = b"<mrp><up>%b</up><mp>(?P<mp>%b)</mp>%b%b%b%b" % (
-        *(_ADDRESS, _ADDRESS, _WHEN),
-        *(elements, _END, goes_on % b"(?P=mp)"),
-    )
-    first = goes_on % b"(?(lp)(?P=lp)|(?P=hs))"
-    return re.compile(b"%b%b(?:%b){0,%d}+%b" % (_REQUEST, first, record, MAX_RECORDS, END_TAG))
 
 
 class _Question(NamedTuple):
@@ -199,7 +126,7 @@ class Glance(NamedTuple):
     """One valid message."""
 
     xml: bytes
-    """The document, as it came."""
+    """The document, in the form that points write."""
     metrics: tuple[str, ...]
     """What is asked for."""
     source: str
@@ -252,14 +179,17 @@ def glance_at(xml: bytes) -> Glance:
     """Check one document.
 
     Raises:
-        MessageError: as `message_from_xml` and `check_consistency` say.
+        MessageError: as `message_from_xml` and `check_consistency` say, or it is long and not as points write it.
     """
     usual = _glance_at_usual(xml) if len(xml) <= MAX_XML_BYTES else None
     if usual is not None:
         return usual
+    if len(xml) > MAX_OTHER_BYTES:
+        raise MessageError(f"message: got {len(xml)} octets in another form than points write, or a wrong one")
     message = message_from_xml(xml)
     check_consistency(message)
-    return _glance_at_message(xml, message)
+    # Tags are of the usual form: in another one, what stands before the last `a` could be somebody else's choice.
+    return _glance_at_message(message_to_xml(message), message)
 
 
 def _glance_at_usual(xml: bytes) -> Glance | None:
@@ -271,7 +201,7 @@ def _glance_at_usual(xml: bytes) -> Glance | None:
         *texts, latest = match.groups()
         records = xml.count(_RECORD_BEGIN)
     else:
-        match = _HEAD.match(xml)
+        match = HEAD.match(xml)
         walked = None if match is None else _walk(xml, match, question)
         if match is None or walked is None:
             return None
@@ -298,13 +228,15 @@ _usual_patterns: dict[frozenset[str], re.Pattern[bytes]] = {}
 
 
 def _new_question(text: bytes) -> _Question | None:
+    if len(text) > _LONGEST_QUESTION:
+        return None
     names = tuple(text.decode("latin-1").split(" "))
     is_right = len(names) <= MAX_METRICS and all(METRIC_NAME.fullmatch(name) for name in names)
     if not is_right or len(set(names)) < len(names):
         return None
     usual = None
-    if _OWN_ELEMENTS.keys() >= (asked := frozenset(names)):
-        usual = _usual_patterns.get(asked) or _usual_patterns.setdefault(asked, _usual_pattern(asked))
+    if OWN_ELEMENTS.keys() >= (asked := frozenset(names)):
+        usual = _usual_patterns.get(asked) or _usual_patterns.setdefault(asked, usual_pattern(asked))
     return _Question(names, sorted(names), usual)
 
 
@@ -312,7 +244,7 @@ def _walk(xml: bytes, head: re.Match[bytes], question: _Question) -> tuple[int, 
     """Check the records one by one; how many there are, and the point of the last."""
     position, records = head.end(), 0
     expected, latest = head["lp"] or head["hs"], None
-    while (record := _RECORD.match(xml, position)) is not None:
+    while (record := RECORD.match(xml, position)) is not None:
         if record["up"] != expected or not _tells(record, question):
             return None
         expected = latest = record["mp"]
@@ -324,12 +256,12 @@ def _walk(xml: bytes, head: re.Match[bytes], question: _Question) -> tuple[int, 
 def _tells(record: re.Match[bytes], question: _Question) -> bool:
     """Whether a record has or denies each metric once; of a pending one, none."""
     pending, _, _, *elements, scalars, unsupported = record.groups()
-    others = [_text(name) for name in _SCALAR_NAME.findall(scalars)]
-    told = [name for name, element in zip(_OWN_ELEMENTS, elements, strict=True) if element is not None]
+    others = [_text(name) for name in SCALAR_NAME.findall(scalars)]
+    told = [name for name, element in zip(OWN_ELEMENTS, elements, strict=True) if element is not None]
     denied = [] if unsupported is None else _text(unsupported).split(" ")
     if pending is not None:
         return not (told or others or denied)
-    return sorted(told + others + denied) == question.in_order and _OWN_ELEMENTS.keys().isdisjoint(others)
+    return sorted(told + others + denied) == question.in_order and OWN_ELEMENTS.keys().isdisjoint(others)
 
 
 def _glance_at_head(xml: bytes, head: _Head, question: _Question, records: int, latest: bytes | None) -> Glance:

@@ -13,6 +13,10 @@ from schemas.message import Message
 from schemas.xml_codec import MAX_XML_BYTES, message_from_xml
 
 COMPRESSED = b"\x01"
+MAX_RATIO = 32
+"""Records that tell nothing shrink most, to a twentieth; what is above was made to cost more than it weighs."""
+_ALWAYS_BYTES = 2_048
+"""Of plain text that any payload may hold: the dictionary alone makes a short request of it."""
 
 # A small window costs a third of the default's time at the same size: messages are a few KiB.
 _WINDOW_BITS = -12
@@ -47,12 +51,13 @@ def xml_from_payload(payload: bytes) -> bytes:
     if payload[:1] != COMPRESSED:
         return payload
     inflater = zlib.decompressobj(_WINDOW_BITS, zdict=_DICTIONARY)
+    most = _most_behind(len(payload))
     try:
-        xml = inflater.decompress(payload[1:], MAX_XML_BYTES + 1)
+        xml = inflater.decompress(payload[1:], most + 1)
     except zlib.error as error:
         raise MessageError(f"payload: broken deflate stream: {error}") from error
-    if len(xml) > MAX_XML_BYTES:
-        raise MessageError(f"payload: inflates beyond {MAX_XML_BYTES} octets, expected at most that")
+    if len(xml) > most:
+        raise MessageError(f"payload: {len(payload)} octets inflate beyond {most}, expected at most that")
     if not inflater.eof or inflater.unused_data:
         raise MessageError("payload: the deflate stream is cut off or followed by more, expected exactly one")
     return xml
@@ -66,7 +71,12 @@ def payload_from_xml(xml: bytes, room: int) -> bytes | None:
         zlib.Z_BEST_COMPRESSION, zlib.DEFLATED, _WINDOW_BITS, _MEMORY_LEVEL, zdict=_DICTIONARY
     )
     compressed = COMPRESSED + deflater.compress(xml) + deflater.flush()
-    return compressed if len(compressed) <= room else None
+    return compressed if len(compressed) <= room and len(xml) <= _most_behind(len(compressed)) else None
+
+
+def _most_behind(payload_bytes: int) -> int:
+    """How many octets of XML a compressed payload of so many may hold."""
+    return min(MAX_XML_BYTES, _ALWAYS_BYTES + MAX_RATIO * payload_bytes)
 
 
 def message_from_payload(payload: bytes) -> Message:

@@ -39,6 +39,15 @@ _TAG = re.compile(r"[A-Za-z0-9_\-]{21}[AQgw]|[A-Za-z0-9_\-]{85}[AQgw]")
 """16 or 64 octets in base64url; the last digit holds but two bits, so that each value has one form."""
 MAX_METRICS = 32
 """Of one request."""
+_MAX_NAMESPACES = 8
+"""Elements of no other name space than ours, which has no name, are allowed, so a declaration is of no use."""
+_MAX_TEXT = 4_608
+"""Characters of one attribute, or of one element beside its children: the longest that mean something are the bins
+of a distribution, 256 of 16 digits with a space between."""
+_PIECE_BYTES = 2_048
+_MAX_TOKEN_BYTES = 7_168
+"""Of one tag or comment: a distribution's tag, and a piece. What is longer is never whole, so that nobody looks at
+its thousands of attributes."""
 _OWN_ELEMENT = tuple(name for name, metric in METRICS.items() if metric.statistics is not ScalarStatistics)
 """Metrics whose statistics have an element of that name; all others share `x`."""
 
@@ -264,6 +273,7 @@ class _Reader:
     def __init__(self) -> None:
         self.open: list[_Element] = []
         self.message: Message | None = None
+        self._namespaces = 0
 
     def start(self, name: str, attributes: dict[str, str]) -> None:
         if self.open:
@@ -277,6 +287,8 @@ class _Reader:
         missing = rule.required.keys() - attributes.keys()
         if missing:
             raise ValueError(f"{name} without attribute {min(missing)!r}, expected it")
+        if max(map(len, attributes.values()), default=0) > _MAX_TEXT:
+            raise ValueError(f"got a longer attribute, expected at most {_MAX_TEXT} characters")
         converters = {**rule.required, **rule.optional}
         self.open.append(_Element(name, rule, {key: converters[key](text) for key, text in attributes.items()}))
 
@@ -289,10 +301,31 @@ class _Reader:
             self.message = value
 
     def characters(self, text: str) -> None:
-        self.open[-1].text += text
+        element = self.open[-1]
+        element.text += text
+        if len(element.text) > _MAX_TEXT:
+            raise ValueError(f"got text {text[:40]!r} and more, expected at most {_MAX_TEXT} characters")
+
+    def namespace(self, *_: object) -> None:
+        self._namespaces += 1
+        if self._namespaces > _MAX_NAMESPACES:
+            raise ValueError(f"got more than {_MAX_NAMESPACES} declarations of name spaces, expected none")
 
     def doctype(self, *_: object) -> NoReturn:
         raise ValueError("got a DOCTYPE, expected none")
+
+
+def _parse(parser: expat.XMLParserType, data: bytes) -> None:
+    """Piece by piece: after an error expat would go on to the end of what it was given."""
+    if hasattr(parser, "SetReparseDeferralEnabled"):  # else a token may wait until twice as much is there
+        parser.SetReparseDeferralEnabled(False)
+    if b"\0" in data:  # UTF-16 and UTF-32, which expat takes when a byte order mark asks for them
+        raise ValueError("got a zero octet, expected UTF-8")
+    for end in range(_PIECE_BYTES, len(data), _PIECE_BYTES):
+        parser.Parse(data[end - _PIECE_BYTES : end], False)
+        if end - parser.CurrentByteIndex > _MAX_TOKEN_BYTES:
+            raise ValueError(f"got a tag or comment of more than {_MAX_TOKEN_BYTES} octets, expected less")
+    parser.Parse(data[(len(data) - 1) // _PIECE_BYTES * _PIECE_BYTES :] if data else b"", True)
 
 
 def message_from_xml(data: bytes) -> Message:
@@ -310,9 +343,10 @@ def message_from_xml(data: bytes) -> Message:
     parser.EndElementHandler = reader.end
     parser.CharacterDataHandler = reader.characters
     parser.StartDoctypeDeclHandler = reader.doctype
+    parser.StartNamespaceDeclHandler = reader.namespace
     parser.buffer_text = True
     try:
-        parser.Parse(data, True)
+        _parse(parser, data)
     except expat.ExpatError as error:
         raise MessageError(f"message: not well-formed XML: {error}") from error
     except ValueError as error:

@@ -1,38 +1,28 @@
-"""Feeds mutated STAMP packets to a reflector and a sender: `python tests/fuzz/stamp.py [SECONDS]`.
-
-With atheris installed it is driven by coverage, else it mutates at random.
-"""
+"""STAMP packets at a reflector and a sender that have begun to talk."""
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import random
-import sys
-import time
 from collections import Counter
-from pathlib import Path
-
-if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from prober.clock_state import ClockState
 from prober.segment import Segment
-from prober.stamp.authentication import StampKey
+from prober.stamp.authentication import StampKey, sole_key
+from prober.stamp.datagram import Datagram
 from prober.stamp.fault import ProbeFault
 from prober.stamp.packet import AUTHENTICATED_BASE_BYTES, ReflectorPacket, SenderPacket
 from prober.stamp.probe_format import ProbeFormat
-from prober.stamp.reflector import Reflector, Source
+from prober.stamp.reflector import Reflector
 from prober.stamp.session import SenderSession
 from prober.stamp.tlv import SenderFollowUp, sender_extension
 from schemas.errors import ProbeError
+from tests.fuzz.target import Target
 
 NOW_NS = 1_700_000_000_000_000_000
 MS = 1_000_000
 KEY = StampKey(bytes(range(32)))
 CLOCK = ClockState(synchronized=True, error_ms=1)
-SOURCE = Source("192.0.2.7", 5000)
-DEFAULT_SECONDS = 10
+SOURCE = ("192.0.2.7", 5000)
 
 
 class Pair:
@@ -42,7 +32,7 @@ class Pair:
         self.key = key
         self.faults: Counter[ProbeFault] = Counter()
         self.inbound, self.outbound = Segment("192.0.2.7"), Segment("192.0.2.1")
-        self.reflector = Reflector(lambda address: self.inbound, key=key, faults=self.faults)
+        self.reflector = Reflector(lambda address: self.inbound, key_of=sole_key(key), faults=self.faults)
         self.sender = SenderSession(
             self.outbound,
             random_source=random.Random(1),
@@ -60,11 +50,11 @@ class Pair:
         probe = self.sender.probe(at_ns, CLOCK)
         self.sender.transmitted(probe.sequence, at_ns)
         reply = self.reflector.probe_received(
-            probe.data, SOURCE, ttl=255, received_at_ns=at_ns + MS, now_ns=at_ns + MS, clock=CLOCK
+            Datagram(probe.data, *SOURCE, 255, at_ns + MS), now_ns=at_ns + MS, clock=CLOCK
         )
         assert reply is not None
         self.reflector.transmitted(reply.source, reply.number, at_ns + MS)
-        self.sender.reply(reply.data, ttl=255, received_at_ns=at_ns + 2 * MS)
+        self.sender.reply(Datagram(reply.data, *SOURCE, 255, at_ns + 2 * MS))
         self.probes.append(probe.data)
         self.replies.append(reply.data)
 
@@ -72,10 +62,10 @@ class Pair:
         """Hand over a packet; nothing but a ProbeError with the text of a ProbeFault may come of it."""
         try:
             if to_sender:
-                self.sender.reply(data, ttl=data[-1] if data else 0, received_at_ns=at_ns)
+                self.sender.reply(Datagram(data, *SOURCE, data[-1] if data else 0, at_ns))
                 return
             reply = self.reflector.probe_received(
-                data, SOURCE, ttl=7, received_at_ns=at_ns, now_ns=at_ns, clock=CLOCK, tos=data[-1] if data else 0
+                Datagram(data, *SOURCE, 7, at_ns, tos=data[-1] if data else 0), now_ns=at_ns, clock=CLOCK
             )
         except ProbeError as error:
             self.faults[ProbeFault(str(error))] += 1
@@ -121,53 +111,12 @@ def seeds() -> list[bytes]:
     packets = [packet for pair in pairs for packet in (pair.probes[0], pair.replies[0])]
     packets.append(sender_extension(SenderFollowUp(1, 2, 3, 4), sequence=1, key=KEY))
     packets.append(SenderPacket.from_bytes(pairs[0].probes[0]).to_bytes()[:14])
+    kept = (0, 44, 112)
     return [
-        bytes((control, kept)) + packet for control in range(0, 64) for kept in (0, 44, 112) for packet in packets
+        bytes((control, kept[(control + number) % 3])) + packet
+        for control in range(64)
+        for number, packet in enumerate(packets)
     ]
 
 
-def mutated(chance: random.Random, data: bytes) -> bytes:
-    """Some octets changed, cut out, doubled or set to what bounds are made of."""
-    octets = bytearray(data)
-    for _ in range(chance.randint(1, 6)):
-        place = chance.randrange(len(octets) + 1)
-        match chance.randrange(5):
-            case 0:
-                octets[place : place + 1] = bytes((chance.randrange(256),))
-            case 1:
-                octets[place : place + chance.choice((1, 2, 4, 8))] = b""
-            case 2:
-                octets[place:place] = octets[place : place + chance.randint(1, 40)]
-            case 3:
-                size = chance.choice((1, 2, 4, 8))
-                octets[place : place + size] = chance.choice((b"\0", b"\xff", b"\x7f", b"\x80")) * size
-            case _:
-                octets[place:place] = b"\xfe\xed"
-    return bytes(octets[:3000])
-
-
-def mutate_for(seconds: float, chance: random.Random) -> int:
-    """Try mutated seeds for so long; how many there were."""
-    inputs, tried = seeds(), 0
-    end_s = time.monotonic() + seconds
-    while time.monotonic() < end_s:
-        one_input(mutated(chance, chance.choice(inputs)))
-        tried += 1
-    return tried
-
-
-def main() -> None:
-    """Run for the seconds of the command line: driven by coverage with atheris, else at random."""
-    seconds = int(sys.argv[1]) if len(sys.argv) > 1 else DEFAULT_SECONDS
-    if importlib.util.find_spec("atheris") is None:
-        seed = random.SystemRandom().getrandbits(32)
-        print(f"atheris is not installed; {mutate_for(seconds, random.Random(seed))} inputs of seed {seed}")  # noqa: T201
-        return
-    atheris = importlib.import_module("atheris")
-    atheris.instrument_all()
-    atheris.Setup([sys.argv[0], f"-max_total_time={seconds}", "-max_len=3000"], one_input)
-    atheris.Fuzz()
-
-
-if __name__ == "__main__":
-    main()
+TARGET = Target(one_input=one_input, seeds=seeds, words=(b"\xfe\xed",), max_bytes=3000)

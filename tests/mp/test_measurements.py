@@ -43,7 +43,9 @@ class Network:
         self.room = 1468
         self.carriers: list[Carrier] = []
         self.credentials = Credentials()
-        self.measurements = Measurements(self.send, self.keep, credentials=self.credentials, room=lambda: self.room)
+        self.measurements = Measurements(
+            self.send, self.keep, credentials=self.credentials, room=lambda: self.room
+        )
         self.reports: list[asyncio.Task[bool]] = []
 
     async def measure(self, query: PathQuery) -> PathResult:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 import pytest
 
-from mp.reporter import Reporter
+from mp.report_connections import OPENING_REPEATS
+from mp.reporter import MAX_ATTEMPTS, Reporter
 from processor.decision import Report
 from receiver.server import ReportServer
 from schemas.errors import StoreError
 from schemas.message import MeasureRequest, Message
 from schemas.xml_codec import message_to_xml
+from tests.namespaces import Namespaces, in_namespace
 
 REQUEST = MeasureRequest(
     source="127.0.0.1",
@@ -148,15 +151,55 @@ def test_a_lifetime_beyond_all_reason_holds_no_place_for_ever(monkeypatch: pytes
     asyncio.run(main())
 
 
+def test_whose_address_was_forged_hears_of_a_report_a_few_times_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mp.reporter.FIRST_RETRY_S", 0.001)
+    heard = 0
+
+    async def hang_up(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal heard
+        heard += 1
+        writer.close()
+
+    async def main() -> None:
+        server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
+        reporter = Reporter("127.0.0.1", server.sockets[0].getsockname()[1])
+        reporter.submit(report(lifetime_ms=300_000))
+        await until(lambda: reporter.counters["given_up"] == 1)
+        await reporter.close()
+        server.close()
+        await server.wait_closed()
+
+    asyncio.run(main())
+    assert heard == MAX_ATTEMPTS
+
+
+@pytest.mark.netns
+def test_a_connection_that_nobody_answers_is_soon_given_up(namespaces: Namespaces) -> None:
+    near, far = namespaces.chain("near", "far")
+    far.run("iptables", "-t", "raw", "-A", "PREROUTING", "-p", "tcp", "--syn", "-j", "DROP")
+    asker = far.addresses[0]
+
+    async def main() -> None:
+        with in_namespace(near.name):
+            reporter = Reporter(near.addresses[0], 49862)
+            reporter.submit(replace(report(lifetime_ms=1), asker=asker))
+            await until(lambda: reporter.counters["given_up"] == 1)
+            await reporter.close()
+
+    asyncio.run(main())
+    (dropped,) = re.findall(r"-c (\d+) \d+ -j DROP", far.run("iptables", "-t", "raw", "-vS"))
+    assert 1 + OPENING_REPEATS <= int(dropped) <= 2 + OPENING_REPEATS  # since 6.5 the kernel repeats once more
+
+
 def test_reports_that_nobody_takes_give_way_to_new_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mp.reporter.MAX_UNDER_WAY", 3)
-    monkeypatch.setattr("mp.reporter.FIRST_RETRY_S", 0.01)
+    monkeypatch.setattr("mp.reporter.FIRST_RETRY_S", 0.1)  # the third attempt is under way after 0.3 s
 
     async def main() -> None:
         reporter = Reporter("127.0.0.1", 9)
         for part in range(3):
             reporter.submit(report(lifetime_ms=60_000, part=part))
-        await asyncio.sleep(0.2)
+        await until(lambda: len(reporter._failures) == 3 and min(reporter._failures.values()) >= 2)
         reporter.submit(report(part=7))
         assert (reporter.counters["displaced"], reporter.counters["dropped"]) == (1, 0)
         await reporter.close()

@@ -140,5 +140,5 @@ class Connection(RuleBasedStateMachine):
         assert self.is_broken == self.is_rubbish
 
 
-Connection.TestCase.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+Connection.TestCase.settings = settings(max_examples=25, stateful_step_count=20, deadline=None)
 TestConnection = Connection.TestCase
