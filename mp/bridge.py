@@ -130,6 +130,14 @@ class UpstreamSeen:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PathAsked:
+    """Packet process to service: a request would take an answer for this destination from what is known; told
+    seldom."""
+
+    destination: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Heartbeat:
     """Packet process to service, every second: it lives, and what it has done so far."""
 
@@ -148,6 +156,7 @@ Event = (
     | Failed
     | ReportReady
     | UpstreamSeen
+    | PathAsked
     | Heartbeat
 )
 
@@ -155,7 +164,7 @@ _KINDS: dict[str, type[Any]] = {
     kind.__name__: kind
     for kind in (
         *(Setup, HostChanged, CredentialsChanged, SegmentGone, PathGone),
-        *(Ready, Failed, UpstreamSeen, Heartbeat),
+        *(Ready, Failed, UpstreamSeen, PathAsked, Heartbeat),
     )
 }
 

@@ -19,7 +19,11 @@ from mp.archive import Archive
 from mp.bridge import (
     CredentialsChanged,
     Event,
+    FurtherSegment,
     HostChanged,
+    PathAsked,
+    PathGone,
+    PathKnown,
     ReportReady,
     SegmentGone,
     SegmentKnown,
@@ -30,20 +34,26 @@ from mp.greeter import Greeter
 from mp.host import HostState, read_host_state
 from mp.http.link import HttpLink
 from mp.keys.credentials import Credentials
+from mp.keys.probe_keys import ProbeKeys
+from mp.knowledge.sharing import Knowledge
 from mp.logs import configure_logs
 from mp.measurements import Measurements
 from mp.packet_link import PacketLink
 from mp.plugins import plugins_of
 from mp.privileges import configured_ports, confine_service, require_capabilities, settle_service
 from mp.reporter import Reporter
+from mp.reports.tls import report_contexts
 from mp.segments import USUAL_PATH_BYTES, Known, Segments, Told
 from mp.service_manager import ServiceManager
 from mp.settings import Configuration, PointSettings
 from mp.status import status_document
 from mp.verification import Verification
 from prober.discovery import Discovery
+from prober.knowledge.route_watch import RouteWatch
+from prober.knowledge.tails import FarPath
 from prober.stamp.authentication import StampKey
 from processor.decision import Report
+from receiver.assembly import Whole
 from receiver.server import ReportServer
 from requestor.query import PathQuery, way_back
 from requestor.sender import RequestSender
@@ -95,17 +105,20 @@ class Daemon:
         plugins = plugins_of(configuration)
         self.registry = registry_with(plugin.metric for plugin in plugins)
         key_file = configuration.probe.key_file
-        self._key = None if key_file is None else StampKey.from_file(key_file)
+        fixed = None if key_file is None else StampKey.from_file(key_file)
+        self._credentials = Credentials.read(configuration.security)
+        self._probe_keys = ProbeKeys(self._credentials.keyring, fixed)
         self.archive = Archive(configuration.store_url, point.state_dir, configuration.retention)
         self.link = PacketLink(self._setup, self._on_packet_event)
-        self.reporter = Reporter(point.address, configuration.measurement.port)
+        self._report_tls = report_contexts(configuration.reports.tls)
+        self.reporter = Reporter(point.address, configuration.measurement.port, self._report_tls.client)
         self.segments = Segments(
-            configuration, point, self.host, plugins=plugins, registry=self.registry, key=self._key
+            configuration, point, self.host, plugins=plugins, registry=self.registry, keys=self._probe_keys
         )
         self.http = HttpLink(configuration, self.registry)
         self.manager = ServiceManager.of_this_process()
-        self._credentials = Credentials.read(configuration.security)
         self._told: dict[str, Told] = {}
+        self._known: Known = {}
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until `stop` is set.
@@ -119,6 +132,9 @@ class Daemon:
             self.archive.open()
             await self._open_requests(stack)
             await self.segments.start(stack)
+            await self.knowledge.start(stack)
+            stack.callback(self._routes.close)
+            self._routes.start()
             stack.push_async_callback(self.reporter.close)
             await self.http.start(stack)
             await self._serve_metrics(stack)
@@ -152,7 +168,12 @@ class Daemon:
         self.sender = RequestSender(self.point.address, port, self._on_unreachable)
         stack.callback(self.sender.close)
         self.measurements = Measurements(
-            self._send, self.archive.record, self.registry, credentials=self._credentials, room=lambda: self._room
+            self._send,
+            self.archive.record,
+            self.registry,
+            credentials=self._credentials,
+            room=lambda: self._room,
+            known=self._known_path,
         )
         discovery = self.configuration.discovery
         self.greeter = Greeter(
@@ -166,18 +187,32 @@ class Daemon:
         self.verification = Verification(
             self.point.address,
             port=self.configuration.probe.port,
-            key=self._key,
+            key_of=self._probe_keys.toward,
             clock_state=self.segments.clock_state,
             measurements=self.measurements,
             keep=self.archive.record_check,
         )
-        server = ReportServer(self.point.address, port, self._on_report)
+        self.knowledge = Knowledge(
+            self.configuration.knowledge,
+            self.point,
+            area=self.configuration.security.area,
+            keyring=self._credentials.keyring,
+            is_required=self._credentials.is_required,
+            seek=self._seek,
+            want=self._keep_measured,
+            tell=self._tell_path,
+        )
+        self._routes = RouteWatch(self._on_routes_changed)
+        server = ReportServer(
+            self.point.address, port, self._on_report, is_open=self._is_open, tls=self._report_tls.server
+        )
         stack.push_async_callback(server.close)
         await server.start()
 
     def _setup(self) -> Setup:
         measurement = self.configuration.measurement
         self._told.clear()
+        self.knowledge.forget_told()
         return Setup(
             address=self.point.address,
             own_addresses=self.host.addresses,
@@ -201,6 +236,9 @@ class Daemon:
             logger.error("keys not read again: %s", error)
             return
         self._credentials.keyring = read.keyring
+        self._probe_keys.changed(read.keyring)
+        self.segments.keys_changed()
+        self.knowledge.set_keyring(read.keyring)
         self.link.send(CredentialsChanged(credentials=read.to_document(self.configuration.security)))
         logger.info("keys read again: %d", len(read.keyring))
 
@@ -223,6 +261,8 @@ class Daemon:
                     self._send_way_back(report)
             case UpstreamSeen(upstream=upstream, metrics=metrics, hello=hello):
                 self.segments.asked(upstream, metrics, hello=hello)
+            case PathAsked(destination=destination):
+                self.knowledge.asked(destination)
             case _:
                 logger.error("bridge: got %s, expected what the packet process sends", type(event).__name__)
 
@@ -246,8 +286,14 @@ class Daemon:
     def _on_unreachable(self, destination: str, reason: str) -> None:
         self.measurements.on_unreachable(destination, reason)
 
+    def _is_open(self, identifier: str) -> bool:
+        return self.greeter.discovery.is_waiting(identifier) or self.measurements.is_open(identifier)
+
     async def _on_report(self, message: Message, final: bool) -> bool:
+        before = self.greeter.discovery.neighbors()
         if self.greeter.take(message, clock.monotonic_ms()):
+            if self.greeter.discovery.neighbors() != before:
+                self._share()
             return True
         return await self.measurements.on_report(message, final)
 
@@ -277,12 +323,15 @@ class Daemon:
             reporter=self.reporter,
             archive=self.archive,
             verification=self.verification,
+            knowledge=self.knowledge,
         )
 
     async def _measure(self, document: object) -> tuple[PathResult, ...]:
         query = PathQuery.from_json(document, self.configuration.names, self.registry)
         self._check_ends(query.source, query.destination)
         self._seek(query.destination)
+        if query.max_age_s and not query.both_directions:
+            self.knowledge.asked(query.destination)
         self.verification.asked_for(query.destination)
         return await self.measurements.measure(query.starting_at(self.point.address))
 
@@ -309,13 +358,54 @@ class Daemon:
             try:
                 self.segments.look()
                 self._look_at_host()
-                self._tell_segments(self.segments.known())
+                self._known = self.segments.known()
+                self._tell_segments(self._known)
+                self._share()
                 self.greeter.greet(clock.monotonic_ms(), created_at_ms=clock.now_ms())
                 if self.archive.waiting or clock.monotonic_ms() - self.started_ms >= DATABASE_DELAY_MS:
                     self.archive.drain_soon()
             except InpathError as error:
                 logger.error("%s", error)
             await asyncio.sleep(HOUSEKEEPING_S)
+
+    def _share(self) -> None:
+        next_points = self.greeter.discovery.neighbors()
+        neighbors = {*self._known, *(point for point in next_points.values() if point is not None)}
+        self.knowledge.update(
+            self._known, neighbors=neighbors, next_points=next_points, addresses=self.host.addresses
+        )
+
+    def _on_routes_changed(self) -> None:
+        """Ask anew for all next points, and tell no path over them until they have answered."""
+        self.greeter.discovery.doubt(clock.monotonic_ms())
+        self.greeter.greet(clock.monotonic_ms(), created_at_ms=clock.now_ms())
+        self._share()
+
+    def _keep_measured(self, upstream: str) -> None:
+        with contextlib.suppress(UsageError):  # a forged advertisement may name any address
+            self.segments.udp.want(upstream)
+
+    def _tell_path(self, destination: str, path: FarPath | None) -> bool:
+        if path is None:
+            return self.link.send(PathGone(destination=destination))
+        segments = tuple(
+            FurtherSegment(
+                upstream=one.upstream,
+                current=one.current,
+                newest_sample_at_ms=one.newest_sample_at_ms,
+                metrics=one.metrics,
+            )
+            for one in path
+        )
+        return self.link.send(PathKnown(destination=destination, segments=segments))
+
+    def _known_path(self, request: MeasureRequest) -> Whole | None:
+        records = self.knowledge.tail(request.destination, request.metrics, max_age_ms=request.max_age_ms)
+        if records is None:
+            return None
+        standing = self.knowledge.standing
+        message = Message(request=request, records=records)
+        return Whole(message=message, request=standing, records=(standing,) * len(records))
 
     def _look_at_host(self) -> None:
         host = read_host_state()

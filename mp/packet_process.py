@@ -14,7 +14,7 @@ import select
 import signal
 import socket
 import sys
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Mapping
 from ipaddress import IPv4Network
 from typing import Any, assert_never
@@ -31,6 +31,7 @@ from mp.bridge import (
     Failed,
     Heartbeat,
     HostChanged,
+    PathAsked,
     PathGone,
     PathKnown,
     Ready,
@@ -42,6 +43,7 @@ from mp.bridge import (
     event_from_bytes,
     event_to_bytes,
 )
+from mp.fast_lane.lane import FastLane
 from mp.interception import backend_of, rule_of
 from mp.keys.credentials import Credentials
 from mp.logs import configure_logs
@@ -59,8 +61,15 @@ HEARTBEAT_MS = 1000
 LONGEST_TURN_MS = 200
 """The queue is drained without a pause. When that takes longer, the rest passes undecoded until the process has
 looked at the service again: it must not seem hung, however expensive the packets are."""
+LOOK_AT_CLOCK = 64
+"""How many usual packets are extended between two looks at the clock: less than a millisecond's work."""
 RETELL_MS = 500
 """How often the service hears that a measured segment is still of use: twice in the shortest `sleep_after_s`."""
+
+ASKED_AGAIN_MS = 10_000
+"""How often the service hears that the path to a destination is asked for."""
+MAX_ASKED = 1024
+"""Destinations of which that is remembered."""
 
 
 class PacketProcess:
@@ -77,6 +86,10 @@ class PacketProcess:
         self.turn_began_ms = clock.monotonic_ms()
         """When the loop last looked at everything."""
         self._counters: Counter[str] = Counter()
+        self._handled = 0
+        self._is_late = False
+        self.extended_at_once = 0
+        """Packets that the fast lane has taken."""
         self._segments = SegmentTable()
         identity = PointIdentity(
             address=setup.address,
@@ -89,17 +102,34 @@ class PacketProcess:
             self._segments,
             self._upstream_asked,
             tails=self._tails,
+            on_path=self._path_asked,
             trust=_trust(setup.credentials),
         )
         self._told_at_ms: dict[tuple[str, bool], int] = {}
         """When the service last heard that a measured segment is still asked for, or greeted: by upstream, and
         whether a hello said so, since one keeps no segment awake."""
+        self._asked_at_ms: OrderedDict[str, int] = OrderedDict()
+        """When the service last heard that the path to a destination is asked for; the newest last."""
         self.service_gone = False
+        self._lane = self._new_lane()
+        self._took_down_at_ms = 0
+
+    def extended(self, packet: bytes) -> bytes | None:
+        """What goes on in place of a usual packet; None when `handle` must see it."""
+        if self._is_late:
+            return None
+        extended = self._lane.extended(packet)
+        if extended is not None:
+            self.extended_at_once = number = self.extended_at_once + 1
+            if not number % LOOK_AT_CLOCK:
+                self._is_late = clock.monotonic_ms() - self.turn_began_ms > LONGEST_TURN_MS
+        return extended
 
     def handle(self, packet: InterceptedPacket) -> None:
         """Give one packet its verdict."""
-        self._counters["intercepted"] += 1
-        if clock.monotonic_ms() - self.turn_began_ms > LONGEST_TURN_MS:
+        self._handled += 1
+        self._is_late = clock.monotonic_ms() - self.turn_began_ms > LONGEST_TURN_MS
+        if self._is_late:
             self._counters["overloaded"] += 1
             packet.accept()
             return
@@ -120,6 +150,7 @@ class PacketProcess:
             case Forward(payload):
                 packet.accept_with(with_payload(datagram, payload))
                 self._counters["forwarded"] += 1
+                self._take_down(datagram.payload)
             case SendReport(report):
                 self._tell(ReportReady(report=report))
                 packet.drop()
@@ -132,6 +163,19 @@ class PacketProcess:
                 self._pass(packet, reason)
             case _:
                 assert_never(decision)
+
+    def _new_lane(self) -> FastLane:
+        def silent_until_ms(upstream: str) -> int:
+            return self._told_at_ms.get((upstream, False), -RETELL_MS) + RETELL_MS
+
+        return FastLane(self._pipeline, self._segments, room=self._room, silent_until_ms=silent_until_ms)
+
+    def _take_down(self, payload: bytes) -> None:
+        """Seldom, since a stranger may send packets each of which is of a new kind."""
+        now_ms = clock.monotonic_ms()
+        if now_ms != self._took_down_at_ms:
+            self._took_down_at_ms = now_ms
+            self._lane.take_down(payload)
 
     def read_events(self) -> None:
         """Take in what the service says, without waiting."""
@@ -151,6 +195,9 @@ class PacketProcess:
             Heartbeat(
                 counters={
                     **self._counters,
+                    "intercepted": self._handled + self.extended_at_once,
+                    "forwarded": self._counters["forwarded"] + self.extended_at_once,
+                    "extended_at_once": self.extended_at_once,
                     "queue_waiting": state.waiting,
                     "queue_dropped": state.queue_dropped,
                     "user_dropped": state.user_dropped,
@@ -160,6 +207,7 @@ class PacketProcess:
         )
 
     def _take(self, event: Event) -> None:
+        self._lane.forget()
         match event:
             case SegmentKnown():
                 self._segments.put(PreparedSegment.of(event.upstream, event.newest_sample_at_ms, event.metrics))
@@ -169,6 +217,7 @@ class PacketProcess:
                     self._told_at_ms.pop((event.upstream, hello), None)
             case CredentialsChanged():
                 self._pipeline.trust = _trust(event.credentials)
+                self._lane = self._new_lane()
             case PathKnown():
                 self._tails.put(event.destination, _tail(event))
             case PathGone():
@@ -180,6 +229,7 @@ class PacketProcess:
                     own_addresses=frozenset(event.own_addresses),
                     serves=self._pipeline.identity.serves,
                 )
+                self._lane = self._new_lane()
             case _:
                 raise MessageError(f"bridge: got {type(event).__name__}, expected what the service sends")
 
@@ -198,6 +248,16 @@ class PacketProcess:
                 return
             self._told_at_ms[about] = now_ms  # of measured segments: no more than there are neighbors
         self._tell(UpstreamSeen(upstream=asked.upstream, metrics=asked.metrics, hello=asked.hello))
+
+    def _path_asked(self, destination: str) -> None:
+        now_ms = clock.monotonic_ms()
+        if now_ms - self._asked_at_ms.get(destination, -ASKED_AGAIN_MS) < ASKED_AGAIN_MS:
+            return
+        self._asked_at_ms[destination] = now_ms
+        self._asked_at_ms.move_to_end(destination)
+        if len(self._asked_at_ms) > MAX_ASKED:
+            self._asked_at_ms.popitem(last=False)
+        self._tell(PathAsked(destination=destination))
 
     def _tell(self, event: Event) -> None:
         try:
@@ -229,7 +289,7 @@ def _serve(bridge: socket.socket, setup: Setup, stop: int) -> None:
     rule = rule_of(setup)
     backend = backend_of(setup.rules, rule)
     with (
-        KernelQueue(setup.queue, process.handle) as queue,
+        KernelQueue(setup.queue, process.handle, shortcut=process.extended) as queue,
         InterceptionRules(rule, backend),
         confined_packet_process(),
     ):

@@ -13,6 +13,7 @@ from mp.archive import Archive
 from mp.greeter import Greeter
 from mp.host import HostState
 from mp.http.link import HttpLink
+from mp.knowledge.sharing import Knowledge
 from mp.measurements import Measurements
 from mp.packet_link import PacketLink
 from mp.reporter import Reporter
@@ -37,6 +38,7 @@ def status_document(
     reporter: Reporter,
     archive: Archive,
     verification: Verification,
+    knowledge: Knowledge,
 ) -> dict[str, Any]:
     """The point's state: who it is, its neighbors, its counters."""
     now_ns = clock.now_ns()
@@ -59,6 +61,7 @@ def status_document(
             "counters": dict(link.counters),
         },
         "http": {"pid": http.pid, "restarts": http.restarts},
+        "knowledge": knowledge.status(),
         "requests": {"pending": measurements.pending, **measurements.counters},
         "reports": dict(reporter.counters),
         "store": None if store is None else asdict(store),

@@ -47,6 +47,8 @@ class _Destination:
     id: str | None = None
     """Of the hello that is not answered yet."""
     unanswered: int = 0
+    is_doubted: bool = False
+    """Routes have changed since the last answer: the neighbor may be another by now."""
 
 
 class Discovery:
@@ -72,6 +74,13 @@ class Discovery:
             known = self._destinations[destination] = _Destination(configured=configured, next_at_ms=now_ms)
         known.configured |= configured
         self._destinations.move_to_end(destination)
+
+    def doubt(self, now_ms: int) -> None:
+        """Routes may have changed: greet all anew, now; until they answer, their neighbors are not known."""
+        for destination in self._destinations.values():
+            destination.is_doubted = True
+            destination.unanswered = 0
+            destination.next_at_ms = now_ms
 
     def due(self, now_ms: int) -> list[Hello]:
         """The hellos to send now."""
@@ -99,17 +108,21 @@ class Discovery:
         destination = self._destinations[address]
         destination.id = None
         destination.unanswered = 0
+        destination.is_doubted = False
         destination.next_at_ms = now_ms + self._pause_ms(destination)
         before, destination.neighbor = destination.neighbor, neighbor
         return NeighborChange(address, before, neighbor) if before != neighbor else None
 
     def neighbors(self) -> dict[str, str | None]:
-        """The neighbor toward each destination, None while none has answered."""
-        return {address: destination.neighbor for address, destination in self._destinations.items()}
+        """The neighbor toward each destination; None while none has answered, or not since routes have changed."""
+        return {
+            address: None if destination.is_doubted else destination.neighbor
+            for address, destination in self._destinations.items()
+        }
 
     def _pause_ms(self, destination: _Destination) -> int:
         pause_ms = self._interval_ms
-        if destination.unanswered or destination.neighbor is None:
+        if destination.unanswered or destination.is_doubted or destination.neighbor is None:
             pause_ms = min(pause_ms, FIRST_RETRY_MS << min(destination.unanswered, 16))
         return round(pause_ms * self._random.uniform(1 - _JITTER, 1 + _JITTER))
 

@@ -78,6 +78,7 @@ class Pipeline:
         segments: what is known of the segments that end here.
         on_upstream: hears for each record whose segment was asked for, so that somebody measures it.
         tails: what is known of paths from here on.
+        on_path: hears the destination of each request that would take an answer from them, so that they are kept.
         trust: whom to believe, and by what to sign; without it, anybody, and by nothing.
     """
 
@@ -88,6 +89,7 @@ class Pipeline:
         on_upstream: Callable[[UpstreamAsked], None],
         *,
         tails: TailTable | None = None,
+        on_path: Callable[[str], None] = lambda _: None,
         trust: Trust | None = None,
     ) -> None:
         self.identity = identity
@@ -95,6 +97,7 @@ class Pipeline:
         self._segments = segments
         self._on_upstream = on_upstream
         self._tails = tails or TailTable()
+        self._on_path = on_path
 
     def knows_tail(self, destination: str) -> bool:
         """Whether some request to `destination` could be answered here, in the place of the points further on."""
@@ -146,6 +149,8 @@ class Pipeline:
         key = self.trust.signer(glance)
         extended = sealed(xml[: -len(END_TAG)] + body, key)
         is_last = glance.hello or self.identity.is_last_for(glance.destination)
+        if not is_last and glance.max_age_ms and glance.request.return_id is None:
+            self._on_path(glance.destination)
         if not is_last and (tail := self._tails.fresh(glance, now_ms=now_ms)) is not None:
             for one in tail:
                 told = one.segment.record(

@@ -53,4 +53,8 @@ class TailTable:
         oldest_at_ms = now_ms - glance.max_age_ms
         if any(one.segment.newest_sample_at_ms < oldest_at_ms for one in tail):
             return None
+        if any(not set(glance.metrics) <= one.segment.metrics.keys() for one in tail):
+            return None  # its own point may measure it when it is asked
+        if any(one.current in glance.points for one in tail):
+            return None  # routes are changing
         return tail

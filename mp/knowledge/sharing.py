@@ -15,6 +15,7 @@ from prober.knowledge.advertisement import MAX_AREA_BYTES
 from prober.knowledge.exchange import ExchangeSettings, KnowledgeExchange, Measured
 from prober.knowledge.tails import FarPath, tail
 from prober.knowledge.udp import UdpKnowledge
+from schemas.authentication import Standing
 from schemas.errors import ConfigurationError
 from schemas.keyring import NO_KEYS, Keyring
 from schemas.message import SegmentRecord
@@ -23,6 +24,11 @@ logger = logging.getLogger(__name__)
 
 SAME_MS = 50
 """Two times of one sample differ by so little: it is reckoned on two clocks that are read one after the other."""
+
+MAX_NEW_ASKED = 8
+"""Destinations that are newly asked for between two updates: each costs a hello, and anybody may ask."""
+MAX_TOLD_SEGMENTS = 32
+"""Of one path: with all metrics, that is as much as one datagram to the packet process holds (`mp.bridge`)."""
 
 Tell = Callable[[str, FarPath | None], bool]
 """Hands the path from this point on to a destination, or that none is known any more, to whoever answers requests
@@ -66,6 +72,7 @@ class Knowledge:
         self._want = want
         self._tell = tell
         self._told: dict[str, FarPath] = {}
+        self._new_asked = 0
         self._exchange = KnowledgeExchange(
             point.address,
             area,
@@ -98,6 +105,11 @@ class Knowledge:
             stack.push_async_callback(self._udp.close)
             await self._udp.start()
 
+    @property
+    def standing(self) -> Standing:
+        """What the records of `tail` are worth."""
+        return self._exchange.standing
+
     def set_keyring(self, keyring: Keyring) -> None:
         """The keys were read anew."""
         self._exchange.keyring = keyring
@@ -129,6 +141,7 @@ class Knowledge:
             now_ms=clock.monotonic_ms(),
             wall_ms=clock.now_ms(),
         )
+        self._new_asked = 0
         self._udp.wake()
         demand = self._exchange.demand
         for destination in sorted(demand.destinations - next_points.keys()):
@@ -139,8 +152,14 @@ class Knowledge:
 
     def asked(self, destination: str) -> None:
         """A request that accepts an answer from here is for `destination`: keep the path to it known."""
-        if self._settings.is_enabled and self._settings.answers:
-            self._exchange.asked(destination, clock.monotonic_ms())
+        if not (self._settings.is_enabled and self._settings.answers):
+            return
+        if destination not in self._exchange.asked_destinations:
+            if self._new_asked >= MAX_NEW_ASKED:
+                return
+            self._new_asked += 1
+            self._seek(destination)
+        self._exchange.asked(destination, clock.monotonic_ms())
 
     def tail(
         self, destination: str, metrics: tuple[str, ...], *, max_age_ms: int
@@ -173,7 +192,7 @@ class Knowledge:
         asked = self._exchange.asked_destinations
         for destination in [*asked, *(self._told.keys() - asked)]:
             path = self._far_path(destination) if destination in asked else None
-            self._tell_one(destination, path)
+            self._tell_one(destination, None if path and len(path) > MAX_TOLD_SEGMENTS else path)
 
     def _tell_one(self, destination: str, path: FarPath | None) -> None:
         told = self._told.get(destination)

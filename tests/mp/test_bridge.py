@@ -13,6 +13,7 @@ from mp.bridge import (
     FurtherSegment,
     Heartbeat,
     HostChanged,
+    PathAsked,
     PathGone,
     PathKnown,
     Ready,
@@ -78,6 +79,7 @@ reports = st.builds(
     carrier=st.sampled_from(Carrier),
 ).map(lambda report: ReportReady(report=report))
 events = st.one_of(
+    st.builds(PathAsked, destination=addresses),
     known_segments,
     known_paths,
     st.builds(PathGone, destination=addresses),

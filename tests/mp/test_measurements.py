@@ -6,16 +6,18 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
 from mp.keys.credentials import Credentials
 from mp.measurements import Measurements
+from receiver.assembly import Whole
 from requestor.query import PathQuery, way_back
 from schemas.authentication import Standing, sealed
 from schemas.errors import HostError, MessageError, StoreError
 from schemas.keyring import HmacKey, KeyIdentity, Keyring
-from schemas.message import Carrier, Message, SegmentRecord, SegmentState
+from schemas.message import Carrier, MeasureRequest, Message, SegmentRecord, SegmentState
 from schemas.result import Flag, PathResult, ResultStatus
 from schemas.xml_codec import END_TAG, message_from_xml, message_to_xml, untagged_record
 from tests.statistics import loss_of
@@ -430,3 +432,37 @@ def test_a_way_back_with_other_metrics_than_asked_is_refused() -> None:
             await network.reports[0]
 
     asyncio.run(main())
+
+
+def test_a_path_that_is_known_is_answered_and_recorded_without_a_packet() -> None:
+    asked: list[MeasureRequest] = []
+
+    def known(request: MeasureRequest) -> Whole | None:
+        asked.append(request)
+        told = (replace(record("10.0.0.1", "10.0.0.2"), told_by="10.0.0.1"),)
+        return Whole(
+            message=Message(request=request, records=told), request=Standing.UNSIGNED, records=(Standing.UNSIGNED,)
+        )
+
+    async def story(network: Network) -> PathResult:
+        network.measurements = Measurements(network.send, network.keep, known=known)
+        return await network.measure(replace(QUERY, max_age_s=30.0))
+
+    result, network = play(story)
+    assert result.status is ResultStatus.COMPLETE
+    assert [one.told_by for one in result.segments] == ["10.0.0.1"]
+    assert network.sent == []
+    assert [one.status for one in network.recorded] == [ResultStatus.PENDING, ResultStatus.COMPLETE]
+    assert network.measurements.pending == 0
+    assert network.measurements.counters["from_cache"] == network.measurements.counters["complete"] == 1
+    assert [one.max_age_ms for one in asked] == [30_000]
+
+
+@pytest.mark.parametrize("changes", [{"max_age_s": 0.0}, {"max_age_s": 30.0, "both_directions": True}])
+def test_a_path_is_walked_when_nothing_older_will_do_or_the_way_back_is_wanted(changes: dict[str, Any]) -> None:
+    async def story(network: Network) -> PathResult:
+        network.measurements = Measurements(network.send, network.keep, known=lambda _: pytest.fail("asked"))
+        return (await network.measurements.measure(replace(QUERY, timeout_s=0.1, **changes)))[0]
+
+    _, network = play(story)
+    assert network.sent

@@ -111,3 +111,19 @@ def test_waiting_hellos_are_never_more_than_destinations(steps: list[tuple[str, 
                 one.answered(f"{number:032x}", "10.1.0.1", now_ms)
         waiting = sum(one.is_waiting(hello.id) for hello in sent)
         assert waiting <= len(one.neighbors())
+
+
+def test_in_doubt_all_are_greeted_at_once_and_told_only_after_they_have_answered() -> None:
+    one = discovery()
+    one.seek(FAR, 0)
+    one.seek("10.0.0.8", 0)
+    for hello in one.due(0):
+        one.answered(hello.id, "10.0.0.2", 5)
+    assert one.due(1_000) == []
+    one.doubt(1_000)
+    assert one.neighbors() == {FAR: None, "10.0.0.8": None}
+    hellos = {hello.destination: hello for hello in one.due(1_000)}
+    assert one.answered(hellos[FAR].id, "10.0.0.2", 1_020) is None, "it is the same as before"
+    assert one.neighbors() == {FAR: "10.0.0.2", "10.0.0.8": None}
+    again = only(one.due(1_000 + 3 * FIRST_RETRY_MS))
+    assert again.destination == "10.0.0.8", "what is not answered is soon asked again"

@@ -49,6 +49,7 @@ class Point:
         self.wanted: list[str] = []
         self.segments = SegmentTable()
         self.tails = TailTable()
+        self.paths_asked: list[str] = []
         identity = PointIdentity(
             address=address,
             own_addresses=frozenset({address, f"192.168.0.{address.rsplit('.', 1)[1]}"}),
@@ -59,6 +60,7 @@ class Point:
             self.segments,
             self._asked,
             tails=self.tails,
+            on_path=self.paths_asked.append,
             trust=Trust(keyring, is_required=is_required),
         )
 
@@ -363,3 +365,30 @@ def test_a_path_is_walked_where_an_answer_from_knowledge_will_not_do(
         room=ROOM,
     )
     assert isinstance(decision, Forward)
+
+
+def test_a_path_with_a_point_that_has_told_already_is_walked() -> None:
+    point = knowing_the_rest()
+    point.tails.put(REQUEST.destination, tail_of("10.0.0.2", "10.0.0.7", "10.0.0.200"))
+    request = replace(REQUEST, max_age_ms=1000)
+    from_7 = Point("10.0.0.7").knows(REQUEST.source).takes(Message(request=request))
+    assert isinstance(from_7, Forward)
+    assert isinstance(point.takes(from_7.payload), Forward)
+
+
+def test_a_metric_that_its_own_point_may_know_is_walked_for() -> None:
+    request = replace(REQUEST, metrics=(*REQUEST.metrics, "icmp-rtt"), max_age_ms=1000)
+    assert isinstance(knowing_the_rest().takes(Message(request=request)), Forward)
+
+
+def test_a_path_is_asked_for_by_requests_that_would_take_an_answer_from_knowledge() -> None:
+    point = Point("10.0.0.2")
+    for changes in (
+        {"max_age_ms": 0},
+        {"max_age_ms": 1000, "return_id": "cd" * 16},
+        {"max_age_ms": 1000, "hello": True},
+    ):
+        point.takes(Message(request=replace(REQUEST, **changes)))
+    assert point.paths_asked == []
+    point.takes(Message(request=replace(REQUEST, max_age_ms=1000)))
+    assert point.paths_asked == [REQUEST.destination]

@@ -1,0 +1,1 @@
+"""Points of an area tell each other what they measured, so that each can answer for whole paths."""
