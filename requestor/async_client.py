@@ -15,7 +15,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
-from requestor.client import CONNECT_TIMEOUT_S, Place, place_name, refused
 from requestor.dialogue import MAX_LINE_BYTES, document_from_line, line_from_document, raise_error
 from requestor.local_point import local_point
 from requestor.profile import BUILT_IN_PROFILES, Profile
@@ -29,9 +28,10 @@ from requestor.question import (
     status_question,
     verify_question,
 )
+from requestor.service_place import CONNECT_TIMEOUT_S, Place, an_answer_or_none, place_name, refused
 from requestor.verify_query import VerifyQuery
 from schemas.closure import ClosureCheck
-from schemas.errors import HostError, MessageError, NoAnswerError
+from schemas.errors import HostError, MessageError
 from schemas.result import PathResult
 from schemas.verdict import Verdict
 
@@ -150,18 +150,9 @@ class AsyncClient:
     async def _exchange(self, line: bytes, timeout_s: float) -> bytes:
         """Send a line and wait for one; without an answer, the connection is given up."""
         streams = await self._connected()
-        try:
+        with an_answer_or_none(self._name, timeout_s, self.close):
             async with asyncio.timeout(timeout_s):
                 answer = await self._converse(*streams, line)
-        except TimeoutError as error:
-            self.close()
-            raise NoAnswerError(f"service {self._name}: no answer within {timeout_s:g} s") from error
-        except OSError as error:
-            self.close()
-            raise HostError(f"service {self._name}: {(error.strerror or str(error)).lower()}") from error
-        except BaseException:
-            self.close()  # what comes now would be taken for the answer of the next question
-            raise
         self._is_in_use = True
         return answer
 

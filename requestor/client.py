@@ -28,32 +28,14 @@ from requestor.question import (
     status_question,
     verify_question,
 )
+from requestor.service_place import CONNECT_TIMEOUT_S, Place, an_answer_or_none, place_name, refused
 from requestor.verify_query import VerifyQuery
 from schemas.closure import ClosureCheck
-from schemas.errors import HostError, MessageError, NoAnswerError
+from schemas.errors import HostError, MessageError
 from schemas.result import PathResult
 from schemas.verdict import Verdict
 
-CONNECT_TIMEOUT_S = 3.0
-Place = Path | tuple[str, int]
-"""Path of a Unix socket, or (address, TCP port)."""
-
 T = TypeVar("T")
-
-
-def place_name(service: Place) -> str:
-    """How errors call it."""
-    return str(service) if isinstance(service, Path) else f"{service[0]} tcp port {service[1]}"
-
-
-def refused(name: str, error: OSError) -> HostError | NoAnswerError:
-    """What to raise when no connection came about."""
-    if isinstance(error, TimeoutError):
-        return NoAnswerError(
-            f"service: got {name}, expected a measurement point to answer in {CONNECT_TIMEOUT_S:g} s"
-        )
-    reason = (error.strerror or str(error)).lower()
-    return HostError(f"service: got {name}, expected a measurement point there ({reason})")
 
 
 class Client:
@@ -190,19 +172,10 @@ class Client:
         """Send a line and wait for one; without an answer, the connection is given up."""
         connection = self._socket = self._socket or self._connect()
         deadline_s = time.monotonic() + timeout_s
-        try:
+        with an_answer_or_none(self._name, timeout_s, self.close):
             connection.settimeout(timeout_s)
             connection.sendall(line)
             answer = self._line(connection, deadline_s)
-        except TimeoutError as error:
-            self.close()
-            raise NoAnswerError(f"service {self._name}: no answer within {timeout_s:g} s") from error
-        except OSError as error:
-            self.close()
-            raise HostError(f"service {self._name}: {(error.strerror or str(error)).lower()}") from error
-        except BaseException:
-            self.close()  # what comes now would be taken for the answer of the next question
-            raise
         self._is_in_use = True
         return answer
 

@@ -36,8 +36,8 @@ from mp.http.setup import (
     setup_from_file,
 )
 from mp.logs import configure_logs
-from mp.privileges import confine_http_process
 from mp.priority import stand_back
+from mp.privileges import confine_http_process
 from requestor.dialogue import MAX_LINE_BYTES
 from requestor.http.app import application
 from requestor.http.callers import Doorkeeper

@@ -1,7 +1,7 @@
 """The file of the bearer tokens: for the service alone, changed as a whole, by one program at a time.
 
-Its owner and group are those of its directory, so that the service can read what root writes: in /etc/inpath of the
-package, which is of root and the group `inpath`.
+Its owner and group are those of its directory, so that the service can read what root writes: in /etc/inpath of
+the package, which is of root and the group `inpath`.
 """
 
 from __future__ import annotations

@@ -8,16 +8,24 @@ import json
 import threading
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from schemathesis import GenerationMode
 
 from mp.config import load_configuration
 from mp.http.link import HttpLink
+from mp.settings import Configuration
 from schemas.metrics import METRICS
 from tests.overlay.network import Network, eventually
-from tests.requestor.http.serving import Reply, UnixConnection, reply_of
+from tests.requestor.http.by_document import ask_by_document, token_for_all
+from tests.requestor.http.serving import Reply, UnixConnection, free_port, reply_of, short_folder
+
+EXAMPLES = 4
+MOST_PAIRS = 2
+LONGEST_WAIT_S = 0.2
 
 pytestmark = pytest.mark.netns
 
@@ -29,11 +37,19 @@ def http_beside(net: Network, node: str) -> Iterator[Path]:
     if configuration.http.socket.exists():
         yield configuration.http.socket
         return
+    with http_of(configuration):
+        yield configuration.http.socket
+
+
+@contextmanager
+def http_of(configuration: Configuration) -> Iterator[HttpLink]:
+    """The service, in this network namespace."""
+    link = HttpLink(configuration, METRICS)
     loop, ready, stop = asyncio.new_event_loop(), threading.Event(), asyncio.Event()
 
     async def run() -> None:
         async with AsyncExitStack() as stack:
-            await HttpLink(configuration, METRICS).start(stack)
+            await link.start(stack)
             ready.set()
             await stop.wait()
 
@@ -41,7 +57,7 @@ def http_beside(net: Network, node: str) -> Iterator[Path]:
     thread.start()
     assert ready.wait(5)
     try:
-        yield configuration.http.socket
+        yield link
     finally:
         loop.call_soon_threadsafe(stop.set)
         thread.join(10)
@@ -100,3 +116,45 @@ def first_event(socket: Path, question: dict[str, str]) -> dict[str, Any]:
         return data
     finally:
         connection.close()
+
+
+def test_a_real_point_answers_what_the_document_says(row: Network, tmp_path: Path) -> None:
+    ends = {"source": row.address("p1"), "destination": row.address("p3")}
+
+    def for_this_point(case: Any) -> None:
+        """Names that nobody knows would never reach the point."""
+        for asked_for in (case.body, case.query):
+            if not isinstance(asked_for, dict):
+                continue
+            pairs = asked_for.get("pairs", [asked_for])
+            del pairs[MOST_PAIRS:]
+            for pair in pairs:
+                pair |= {name: value for name, value in ends.items() if name in pair}
+            if "timeout_s" in asked_for:
+                asked_for["timeout_s"] = min(LONGEST_WAIT_S, asked_for["timeout_s"])
+
+    configuration = load_configuration(row.configuration("p1"))
+    tokens = tmp_path / "tokens.json"
+    token = token_for_all(tokens)
+    with short_folder() as folder:
+        http = replace(
+            configuration.http,
+            socket=folder / "h",
+            listen="127.0.0.1",
+            port=free_port(),
+            token_file=tokens,
+            rate_per_s=1e4,
+            burst=10_000,
+        )
+        with http_of(replace(configuration, http=http)) as link:
+            statuses = ask_by_document(
+                asked(http.socket, "GET", "/openapi.json"),
+                port=http.port,
+                token=token,
+                mode=GenerationMode.POSITIVE,
+                examples=EXAMPLES,
+                change=for_this_point,
+            )
+            assert asked(http.socket, "GET", "/readyz")["point"] == "up"
+            assert link.restarts == 0
+    assert {200, 202} <= set(statuses)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -20,6 +21,18 @@ BUILD_LIMIT_S = 600
 START_LIMIT_S = 20.0
 INSTALL = ("dpkg", "--force-unsafe-io", "-i")
 """What is forgotten at the end need not be safe from a power cut."""
+TYPE_IN_ZSH = r"""
+zmodload zsh/zpty
+zpty shell TERM=dumb zsh -f -i
+zpty -w shell 'autoload -Uz compinit; compinit -D -u; print rea""dy'
+zpty -r shell said '*ready*'
+zpty -n -w shell $'inpath mp r\t'
+zpty -r shell said '*mp run*'
+print -r -- $said
+"""
+UNIT = "/usr/lib/systemd/system/inpath.service"
+FILTER = Path(__file__).with_name("call_filter.py")
+"""What systemd would do to the system calls of the daemon and of all that it starts."""
 CAPABILITIES = "+net_admin,+net_raw,+net_bind_service"
 
 pytestmark = [pytest.mark.slow, pytest.mark.netns, pytest.mark.timeout(BUILD_LIMIT_S)]
@@ -27,8 +40,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.netns, pytest.mark.timeout(BUILD_LIM
 
 @pytest.fixture(scope="module")
 def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with old.deb and new.deb."""
+    """A directory with old.deb, new.deb and the filter of system calls."""
     directory = tmp_path_factory.mktemp("packages")
+    shutil.copy(FILTER, directory)
     subprocess.run((REPOSITORY / "scripts" / "deb", "--output", directory), check=True, timeout=BUILD_LIMIT_S)
     (built,) = directory.glob("inpath_*.deb")
     repacked = directory / "repacked"
@@ -98,8 +112,8 @@ def test_manual_page_completions_and_unit_are_taken_by_their_programs(host: Mach
         "_inpath_completion inpath; echo ${COMPREPLY[@]}",
     )
     assert completed == "run\n"
-    assert "#compdef inpath" in host.output("cat", "/usr/share/zsh/vendor-completions/_inpath")
-    assert "complete" in host.output("cat", "/usr/share/fish/vendor_completions.d/inpath.fish")
+    assert host.output("fish", "-c", "complete -C 'inpath mp r'").startswith("run\t")
+    assert "inpath mp run" in host.output("zsh", "-f", "-c", TYPE_IN_ZSH)
     verified = host.run("systemd-analyze", "verify", "--man=no", "inpath.service")
     assert "inpath" not in verified.stdout + verified.stderr
     assert "inpath" in host.output("systemd-tmpfiles", "--cat-config")
@@ -132,18 +146,30 @@ def test_a_removal_keeps_configuration_and_results_and_a_purge_only_foreign_file
     assert own_host.output("find", "/etc", "/opt", "/usr", "/var", "-xdev", "-user", "inpath") == ""
 
 
-def test_the_daemon_runs_with_the_rights_of_the_unit_alone(host: Machine, namespaces: Namespaces) -> None:
+def test_a_token_that_root_makes_is_for_the_service_to_read(own_host: Machine) -> None:
+    own_host.output("inpath", "token", "new", "callserver")
+    assert mode(own_host, "/etc/inpath/http-tokens.json") == "root:inpath 640"
+    listed = own_host.output(
+        "setpriv", "--reuid=inpath", "--regid=inpath", "--clear-groups", "inpath", "token", "list"
+    )
+    assert "callserver" in listed
+
+
+def test_daemon_and_http_run_with_the_rights_of_the_unit_alone(host: Machine, namespaces: Namespaces) -> None:
     router, _ = namespaces.chain("deb", "next")
     text = f'[point]\naddress = "{router.addresses[0]}"\n'
     host.output("sh", "-c", f"printf '%s' '{text}' >/etc/inpath/inpath.toml; install -d -o inpath /run/inpath")
-    unit = host.output("cat", "/usr/lib/systemd/system/inpath.service")
+    # The directory of the packages is root's alone.
+    host.output("install", "-m", "0644", f"/packages/{FILTER.name}", "/usr/local/lib")
+    unit = host.output("cat", UNIT)
     (granted,) = re.findall("(?m)^AmbientCapabilities=(.*)$", unit)
     assert [f"+{name.removeprefix('CAP_').lower()}" for name in granted.split()] == CAPABILITIES.split(",")
     assert "\nUser=inpath\nGroup=inpath\n" in unit and "\nSupplementaryGroups=root\n" in unit
     (start,) = re.findall("(?m)^ExecStart=(.*)$", unit)
     rights = (
         "setpriv --reuid=inpath --regid=inpath --groups=root --no-new-privs "
-        f"--inh-caps=-all,{CAPABILITIES} --ambient-caps=-all,{CAPABILITIES} --bounding-set=-all,{CAPABILITIES}"
+        f"--inh-caps=-all,{CAPABILITIES} --ambient-caps=-all,{CAPABILITIES} --bounding-set=-all,{CAPABILITIES} "
+        f"/usr/bin/python3 -B /usr/local/lib/{FILTER.name} {UNIT}"
     )
     daemon = subprocess.Popen(
         host.command(*rights.split(), *start.split(), network=router.name), stderr=subprocess.PIPE, text=True
@@ -151,6 +177,12 @@ def test_the_daemon_runs_with_the_rights_of_the_unit_alone(host: Machine, namesp
     with daemon:
         try:
             status = awaited_status(host, router.name)
+            asked = host.run(
+                *("curl", "-sS", "--max-time", "20", "--unix-socket", "/run/inpath/http.sock"),
+                "http://inpath/v1/point",
+                network=router.name,
+            )
+            after = awaited_status(host, router.name)
         finally:
             daemon.terminate()
         assert daemon.stderr is not None
@@ -160,6 +192,8 @@ def test_the_daemon_runs_with_the_rights_of_the_unit_alone(host: Machine, namesp
     assert document["packet_process"]["rules"] in ("iptables", "nft")
     assert document["packet_process"]["restarts"] == 0
     assert "queue_waiting" in document["packet_process"]["counters"]
+    assert json.loads(asked.stdout)["point"]["address"] == router.addresses[0], asked.stderr + log
+    assert json.loads(after)["http"]["pid"] and json.loads(after)["http"]["restarts"] == 0, log
     assert daemon.returncode == 0, log
     assert "INPATH" not in router.run("iptables-save")
     assert mode(host, "/var/lib/inpath/spool.db") == "inpath:inpath 644"

@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from mp.priority import REAL_TIME_PRIORITY
+from tests.packaging.call_filter import allowed_calls
+
 PACKAGING = Path(__file__).parents[2] / "packaging"
 UNIT = PACKAGING / "systemd" / "inpath.service"
 GREATEST_EXPOSURE = 2.5
@@ -39,10 +42,20 @@ def test_the_rest_of_the_machine_is_closed_to_it(key: str, value: str) -> None:
     assert setting(key) == [value]
 
 
-def test_the_calls_that_read_the_clocks_state_stay_allowed() -> None:
-    groups = " ".join(setting("SystemCallFilter"))
-    assert groups.index("@privileged") < groups.index("clock_adjtime")
+@pytest.mark.parametrize("call", ["clock_adjtime", "capset", "chown", "setpriority", "sched_setscheduler"])
+def test_the_calls_that_the_daemon_needs_stay_allowed(call: str) -> None:
+    assert call in allowed_calls(UNIT.read_text())
     assert setting("ProtectClock") == []
+
+
+@pytest.mark.parametrize("call", ["mount", "bpf", "init_module", "ptrace", "reboot", "settimeofday", "pivot_root"])
+def test_the_calls_that_it_never_needs_are_refused(call: str) -> None:
+    assert call not in allowed_calls(UNIT.read_text())
+
+
+def test_packets_may_come_first_and_nothing_may_go_further() -> None:
+    assert setting("LimitRTPRIO") == [str(REAL_TIME_PRIORITY)]
+    assert setting("RestrictRealtime") == []
 
 
 def test_systemd_waits_for_the_daemons_word_and_watches_it() -> None:

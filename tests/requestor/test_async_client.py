@@ -123,6 +123,7 @@ def test_a_verdict_is_that_of_the_path_from_the_point_that_is_asked(
         "timeout_s": 10.0,
         "max_age_s": 15.0,
         "both_directions": False,
+        "carrier": None,
     }
     assert (queries[1]["timeout_s"], queries[1]["max_age_s"]) == (2.5, 3600.0)
     assert queries[2]["both_directions"] is True

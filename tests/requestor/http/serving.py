@@ -124,7 +124,7 @@ def short_folder() -> Iterator[Path]:
 @contextmanager
 def served(folder: Path, http_table: str = "", *, tcp: bool = False) -> Iterator[Served]:
     """The process, with more keys in the table [http] if given."""
-    port = _free_port()
+    port = free_port()
     names = "".join(f'{name} = "{address}"\n' for name, address in NAMES.items())
     listen = 'listen = "127.0.0.1"' if tcp else ""
     text = (
@@ -168,7 +168,8 @@ def status_fields(pid: int) -> dict[str, str]:
     return {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A TCP port on loopback that nobody has now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
