@@ -118,7 +118,11 @@ class Archive:
         async with self._disk:
             self._unwritten = _Unwritten()  # from here on others wait for the next time
             loop = asyncio.get_running_loop()
-            await loop.run_in_executor(self._spooling, self._opened().put_all, unwritten.documents)
+            try:
+                await loop.run_in_executor(self._spooling, self._opened().put_all, unwritten.documents)
+            except StoreError as error:
+                logger.error("%s", error)
+                raise
 
     def drain_soon(self) -> None:
         """Bring what waits to the database; if that is under way, once more after it."""

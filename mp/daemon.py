@@ -11,19 +11,16 @@ import signal
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
-from ipaddress import IPv4Address
 from typing import Any
 
 from mp import clock
+from mp.answers import Answers
 from mp.archive import Archive
 from mp.bridge import (
     CredentialsChanged,
     Event,
-    FurtherSegment,
     HostChanged,
     PathAsked,
-    PathGone,
-    PathKnown,
     ReportReady,
     SegmentGone,
     SegmentKnown,
@@ -35,7 +32,7 @@ from mp.host import HostState, read_host_state
 from mp.http.link import HttpLink
 from mp.keys.credentials import Credentials
 from mp.keys.probe_keys import ProbeKeys
-from mp.knowledge.sharing import Knowledge
+from mp.knowledge.far_paths import FarPaths
 from mp.logs import configure_logs
 from mp.measurements import Measurements
 from mp.packet_link import PacketLink
@@ -49,23 +46,17 @@ from mp.settings import Configuration, PointSettings
 from mp.status import status_document
 from mp.verification import Verification
 from prober.discovery import Discovery
-from prober.knowledge.route_watch import RouteWatch
-from prober.knowledge.tails import FarPath
 from prober.stamp.authentication import StampKey
 from processor.decision import Report
-from receiver.assembly import Whole
 from receiver.server import ReportServer
 from requestor.query import PathQuery, way_back
 from requestor.sender import RequestSender
 from requestor.service import Service
-from requestor.verify_query import VerifyQuery
 from schemas.authentication import signed_request
-from schemas.closure import ClosureCheck
 from schemas.errors import ConfigurationError, HostError, InpathError, UsageError
 from schemas.message import Carrier, MeasureRequest, Message
 from schemas.metrics import registry_with
 from schemas.payload import message_from_payload
-from schemas.result import PathResult
 from schemas.xml_codec import message_to_xml
 
 logger = logging.getLogger(__name__)
@@ -74,7 +65,7 @@ HOUSEKEEPING_S = 1.0
 """How often the packet process hears of the segments that are asked for; of the others, at every third turn."""
 
 COLLECTION_THRESHOLDS = (50_000, 10, 10)
-"""Of the garbage collector: what probes leave behind has no cycles, and looking for some costs as much as probing."""
+"""Of the garbage collector: probes leave no cycles behind, and looking for some costs as much as probing."""
 
 LEAST_MTU_BYTES = 576
 """What every host must take (RFC 1122 section 3.3.2): a neighbor behind a narrower path is no reason to cut all
@@ -118,7 +109,6 @@ class Daemon:
         self.http = HttpLink(configuration, self.registry)
         self.manager = ServiceManager.of_this_process()
         self._told: dict[str, Told] = {}
-        self._known: Known = {}
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until `stop` is set.
@@ -132,13 +122,11 @@ class Daemon:
             self.archive.open()
             await self._open_requests(stack)
             await self.segments.start(stack)
-            await self.knowledge.start(stack)
-            stack.callback(self._routes.close)
-            self._routes.start()
+            await self.far_paths.start(stack)
             stack.push_async_callback(self.reporter.close)
             await self.http.start(stack)
             await self._serve_metrics(stack)
-            service = Service(self._answer, self.configuration.service.allow)
+            service = Service(self.answers.answer, self.configuration.service.allow)
             stack.push_async_callback(service.close)
             await self._listen_tcp(service)
             settle_service(self.configuration)  # all ports are open, and no thread runs yet
@@ -173,7 +161,7 @@ class Daemon:
             self.registry,
             credentials=self._credentials,
             room=lambda: self._room,
-            known=self._known_path,
+            known=lambda request: self.far_paths.known(request),
         )
         discovery = self.configuration.discovery
         self.greeter = Greeter(
@@ -192,17 +180,25 @@ class Daemon:
             measurements=self.measurements,
             keep=self.archive.record_check,
         )
-        self.knowledge = Knowledge(
-            self.configuration.knowledge,
+        self.far_paths = FarPaths(
+            self.configuration,
             self.point,
-            area=self.configuration.security.area,
-            keyring=self._credentials.keyring,
-            is_required=self._credentials.is_required,
+            credentials=self._credentials,
+            greeter=self.greeter,
             seek=self._seek,
             want=self._keep_measured,
-            tell=self._tell_path,
+            send=self.link.send,
         )
-        self._routes = RouteWatch(self._on_routes_changed)
+        self.answers = Answers(
+            self.configuration,
+            self.point,
+            self.registry,
+            host=lambda: self.host,
+            measurements=self.measurements,
+            verification=self.verification,
+            on_query=self._on_query,
+            status=self._status,
+        )
         server = ReportServer(
             self.point.address, port, self._on_report, is_open=self._is_open, tls=self._report_tls.server
         )
@@ -212,7 +208,7 @@ class Daemon:
     def _setup(self) -> Setup:
         measurement = self.configuration.measurement
         self._told.clear()
-        self.knowledge.forget_told()
+        self.far_paths.knowledge.forget_told()
         return Setup(
             address=self.point.address,
             own_addresses=self.host.addresses,
@@ -238,7 +234,7 @@ class Daemon:
         self._credentials.keyring = read.keyring
         self._probe_keys.changed(read.keyring)
         self.segments.keys_changed()
-        self.knowledge.set_keyring(read.keyring)
+        self.far_paths.keys_changed()
         self.link.send(CredentialsChanged(credentials=read.to_document(self.configuration.security)))
         logger.info("keys read again: %d", len(read.keyring))
 
@@ -262,7 +258,7 @@ class Daemon:
             case UpstreamSeen(upstream=upstream, metrics=metrics, hello=hello):
                 self.segments.asked(upstream, metrics, hello=hello)
             case PathAsked(destination=destination):
-                self.knowledge.asked(destination)
+                self.far_paths.knowledge.asked(destination)
             case _:
                 logger.error("bridge: got %s, expected what the packet process sends", type(event).__name__)
 
@@ -293,21 +289,9 @@ class Daemon:
         before = self.greeter.discovery.neighbors()
         if self.greeter.take(message, clock.monotonic_ms()):
             if self.greeter.discovery.neighbors() != before:
-                self._share()
+                self.far_paths.neighbors_changed()
             return True
         return await self.measurements.on_report(message, final)
-
-    async def _answer(self, question: dict[str, Any]) -> dict[str, Any]:
-        match question.get("ask"):
-            case "path":
-                results = await self._measure(question.get("query"))
-                return dict(zip(("result", "return"), (result.to_json() for result in results), strict=False))
-            case "verify":
-                return {"check": (await self._verify(question.get("query"))).to_json()}
-            case "status":
-                return {"status": self._status()}
-            case other:
-                raise UsageError("ask", other, "path, verify or status")
 
     def _status(self) -> dict[str, Any]:
         return status_document(
@@ -323,30 +307,14 @@ class Daemon:
             reporter=self.reporter,
             archive=self.archive,
             verification=self.verification,
-            knowledge=self.knowledge,
+            knowledge=self.far_paths.knowledge,
         )
 
-    async def _measure(self, document: object) -> tuple[PathResult, ...]:
-        query = PathQuery.from_json(document, self.configuration.names, self.registry)
-        self._check_ends(query.source, query.destination)
+    def _on_query(self, query: PathQuery) -> None:
         self._seek(query.destination)
         if query.max_age_s and not query.both_directions:
-            self.knowledge.asked(query.destination)
+            self.far_paths.knowledge.asked(query.destination)
         self.verification.asked_for(query.destination)
-        return await self.measurements.measure(query.starting_at(self.point.address))
-
-    async def _verify(self, document: object) -> ClosureCheck:
-        query = VerifyQuery.from_json(document, self.configuration.names)
-        self._check_ends(query.source, query.destination)
-        return await self.verification.verify(replace(query, source=self.point.address))
-
-    def _check_ends(self, source: str, destination: str) -> None:
-        if source not in (self.point.address, *self.host.addresses):
-            raise UsageError("source", source, f"this point's address, {self.point.address}")
-        if destination in (self.point.address, *self.host.addresses):
-            raise UsageError("destination", destination, "an address of another host")
-        if any(IPv4Address(destination) in network for network in self.point.serves):
-            raise UsageError("destination", destination, "a host that this point does not serve itself")
 
     def _seek(self, destination: str, *, configured: bool = False) -> None:
         if self.configuration.discovery.interval_s:
@@ -358,9 +326,9 @@ class Daemon:
             try:
                 self.segments.look()
                 self._look_at_host()
-                self._known = self.segments.known()
-                self._tell_segments(self._known)
-                self._share()
+                known = self.segments.known()
+                self._tell_segments(known)
+                self.far_paths.look(known, self.host.addresses)
                 self.greeter.greet(clock.monotonic_ms(), created_at_ms=clock.now_ms())
                 if self.archive.waiting or clock.monotonic_ms() - self.started_ms >= DATABASE_DELAY_MS:
                     self.archive.drain_soon()
@@ -368,44 +336,9 @@ class Daemon:
                 logger.error("%s", error)
             await asyncio.sleep(HOUSEKEEPING_S)
 
-    def _share(self) -> None:
-        next_points = self.greeter.discovery.neighbors()
-        neighbors = {*self._known, *(point for point in next_points.values() if point is not None)}
-        self.knowledge.update(
-            self._known, neighbors=neighbors, next_points=next_points, addresses=self.host.addresses
-        )
-
-    def _on_routes_changed(self) -> None:
-        """Ask anew for all next points, and tell no path over them until they have answered."""
-        self.greeter.discovery.doubt(clock.monotonic_ms())
-        self.greeter.greet(clock.monotonic_ms(), created_at_ms=clock.now_ms())
-        self._share()
-
     def _keep_measured(self, upstream: str) -> None:
         with contextlib.suppress(UsageError):  # a forged advertisement may name any address
             self.segments.udp.want(upstream)
-
-    def _tell_path(self, destination: str, path: FarPath | None) -> bool:
-        if path is None:
-            return self.link.send(PathGone(destination=destination))
-        segments = tuple(
-            FurtherSegment(
-                upstream=one.upstream,
-                current=one.current,
-                newest_sample_at_ms=one.newest_sample_at_ms,
-                metrics=one.metrics,
-            )
-            for one in path
-        )
-        return self.link.send(PathKnown(destination=destination, segments=segments))
-
-    def _known_path(self, request: MeasureRequest) -> Whole | None:
-        records = self.knowledge.tail(request.destination, request.metrics, max_age_ms=request.max_age_ms)
-        if records is None:
-            return None
-        standing = self.knowledge.standing
-        message = Message(request=request, records=records)
-        return Whole(message=message, request=standing, records=(standing,) * len(records))
 
     def _look_at_host(self) -> None:
         host = read_host_state()

@@ -47,6 +47,7 @@ from mp.fast_lane.lane import FastLane
 from mp.interception import backend_of, rule_of
 from mp.keys.credentials import Credentials
 from mp.logs import configure_logs
+from mp.priority import put_packets_first
 from mp.privileges import confined_packet_process
 from processor.decision import Forward, HandOver, PassThrough, SendReport
 from processor.pipeline import Pipeline, PointIdentity, UpstreamAsked
@@ -285,6 +286,7 @@ def _tail(path: PathKnown) -> Tail:
 
 def _serve(bridge: socket.socket, setup: Setup, stop: int) -> None:
     """Intercept until the service is gone or `stop` becomes readable."""
+    put_packets_first()  # while it has the right
     process = PacketProcess(bridge, setup)
     rule = rule_of(setup)
     backend = backend_of(setup.rules, rule)

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from mp import clock
 from mp.host import HostState
+from mp.keys.probe_keys import ProbeKeys
 from mp.settings import Configuration, PointSettings
 from prober.bandwidth.schedule import BandwidthSchedule
 from prober.bandwidth.service import BandwidthService
@@ -25,7 +26,6 @@ from prober.plugins.runner import PluginRunner
 from prober.prober import Prober
 from prober.segment import Event as SegmentEvent
 from prober.segment import Segment
-from prober.stamp.authentication import StampKey
 from prober.timestamp import NS_PER_S
 from prober.udp import UdpProber
 from schemas.errors import ProbeError, UsageError
@@ -60,7 +60,7 @@ class Segments:
         host: this host as it is now.
         plugins: what else measures.
         registry: the metrics that this point knows.
-        key: of STAMP's authenticated mode.
+        keys: of STAMP's authenticated mode.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Segments:
         *,
         plugins: tuple[MetricPlugin, ...],
         registry: Registry,
-        key: StampKey | None,
+        keys: ProbeKeys,
     ) -> None:
         probe = configuration.probe
         self._configuration = configuration
@@ -81,7 +81,7 @@ class Segments:
             random_source=random.Random(),  # times of probes are no secret
             clock=self.clock_state(),
             rate_per_s=probe.rate_per_s,
-            key=key,
+            key_of=keys.toward,
             stateless=not probe.is_stateful,
             loss_threshold_ms=probe.loss_threshold_ms,
             sleep_after_s=probe.sleep_after_s,
@@ -97,7 +97,7 @@ class Segments:
         )
         self._mtu = MtuProber(
             point.address,
-            codec=StampMtuCodec(now_ns=clock.now_ns, error=self.prober.own_error, key=key),
+            codec=StampMtuCodec(now_ns=clock.now_ns, error=self.prober.own_error, key_of=keys.toward),
             limit_of=self._monitor.mtu_toward,
             seen=self._monitor.seen,
             give=self._give,
@@ -139,6 +139,10 @@ class Segments:
     def clock_state(self) -> ClockState:
         """How far this host's clock is to be trusted now."""
         return clock.read_clock(self._configuration.clock_assumed_error_ms)
+
+    def keys_changed(self) -> None:
+        """The keys of probes are others now."""
+        self.prober.keys_changed(clock.now_ns())
 
     async def start(self, stack: AsyncExitStack) -> None:
         """Begin to measure; `stack` ends it.

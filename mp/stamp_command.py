@@ -14,7 +14,7 @@ from pathlib import Path
 import click
 
 from mp import clock
-from prober.stamp.authentication import StampKey
+from prober.stamp.authentication import StampKey, sole_key
 from prober.stamp.direct import DirectSession, random_ssid
 from prober.stamp.fault import ProbeFault
 from prober.stamp.packet import MAX_PACKET_BYTES, STAMP_PORT
@@ -125,7 +125,7 @@ def reflect(address: str, port: int, key_file: Path | None, duration: float | No
     key = StampKey.from_file(key_file) if key_file else None
     faults: Counter[ProbeFault] = Counter()
     reflector = Reflector(
-        lambda address: None, key=key, stateless=stateless, admits=ReplyBudget().allows, faults=faults
+        lambda address: None, key_of=sole_key(key), stateless=stateless, admits=ReplyBudget().allows, faults=faults
     )
     lone = LoneReflector(reflector, clock.read_clock(None), faults)
     mode = f"{'stateless' if stateless else 'stateful'}, {'authenticated' if key else 'unauthenticated'}"

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from mp import clock
 from mp.measurements import Measurements
 from prober.clock_state import ClockState
-from prober.stamp.authentication import StampKey
+from prober.stamp.authentication import KeyOf
 from prober.stamp.direct import DirectSession, random_ssid
 from prober.stamp.probe_format import ProbeFormat
 from receiver.closure import METRICS_COMPARED, compare, verdict_of
@@ -39,7 +39,7 @@ class Verification:
     Args:
         address: this point's address.
         port: UDP port of reflectors.
-        key: of STAMP's authenticated mode, if the overlay uses it.
+        key_of: tells the key of STAMP's authenticated mode, where it is used.
         clock_state: state of the own clock.
         measurements: asks for the composed path.
         keep: makes a check durable.
@@ -50,14 +50,14 @@ class Verification:
         address: str,
         *,
         port: int,
-        key: StampKey | None,
+        key_of: KeyOf,
         clock_state: Callable[[], ClockState],
         measurements: Measurements,
         keep: Keep,
     ) -> None:
         self._address = address
         self._port = port
-        self._key = key
+        self._key_of = key_of
         self._clock_state = clock_state
         self._measurements = measurements
         self._keep = keep
@@ -145,7 +145,7 @@ class Verification:
             now_ns=clock.now_ns,
             random_source=chance,
             rate_per_s=query.rate_per_s,
-            probe_format=ProbeFormat(ssid=random_ssid(chance), key=self._key),
+            probe_format=ProbeFormat(ssid=random_ssid(chance), key=self._key_of(query.destination)),
             address=self._address,
         )
         segment = await direct.run(duration_s=query.duration_s)
