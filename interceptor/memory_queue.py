@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from interceptor.packet_queue import HandlerGuard, PacketHandler
+from interceptor.packet_queue import HandlerGuard, PacketHandler, Shortcut, no_shortcut
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,20 +58,28 @@ class MemoryQueue:
         length: packets that may wait; like the kernel's queue it fails open, so the excess goes on
             unprocessed and overtakes those that wait.
         monotonic_ns: the clock that limits log lines about a failing handler.
+        shortcut: is asked before the handler.
     """
 
     def __init__(
-        self, handler: PacketHandler, *, length: int = 8192, monotonic_ns: Callable[[], int] = lambda: 0
+        self,
+        handler: PacketHandler,
+        *,
+        length: int = 8192,
+        monotonic_ns: Callable[[], int] = lambda: 0,
+        shortcut: Shortcut = no_shortcut,
     ) -> None:
         self._guard = HandlerGuard(handler, monotonic_ns)
+        self._shortcut = shortcut
+        self._replaced = 0
         self._length = length
         self._waiting: deque[MemoryPacket] = deque()
         self._verdicts: list[Verdict] = []
 
     @property
     def handled(self) -> int:
-        """Packets that were shown to the handler."""
-        return self._guard.handled
+        """Packets that were shown to the handler, or replaced by its shortcut."""
+        return self._guard.handled + self._replaced
 
     @property
     def failed(self) -> int:
@@ -89,11 +97,23 @@ class MemoryQueue:
         """Show every waiting packet to the handler."""
         while self._waiting:
             packet = self._waiting.popleft()
+            replacement = self._replacement(packet.payload)
             try:
-                self._guard.show(packet)
+                if replacement is None:
+                    self._guard.show(packet)
+                else:
+                    packet.accept_with(replacement)
+                    self._replaced += 1
             finally:
                 if packet.verdict is not None:
                     self._verdicts.append(packet.verdict)
+
+    def _replacement(self, packet: bytes) -> bytes | None:
+        try:
+            return self._shortcut(packet)
+        except Exception as error:  # noqa: BLE001 -- the handler sees the packet then
+            self._guard.count_failure(f"raised {error!r} on its shortcut")
+            return None
 
     def take_verdicts(self) -> tuple[Verdict, ...]:
         """The verdicts since the last call, in the order in which packets left."""

@@ -21,7 +21,7 @@ from typing import Self
 
 from netfilterqueue import NetfilterQueue, Packet
 
-from interceptor.packet_queue import LONGEST_PACKET_BYTES, HandlerGuard, PacketHandler
+from interceptor.packet_queue import LONGEST_PACKET_BYTES, HandlerGuard, PacketHandler, Shortcut, no_shortcut
 from schemas.errors import HostError, UsageError
 
 logger = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ class QueueCounters:
     user_dropped: int
     """Packets dropped since the socket's buffer was full; stays 0 while the queue fails open."""
     handled: int
-    """Packets that were shown to the handler."""
+    """Packets that were shown to the handler, or replaced by its shortcut."""
     failed: int
     """Packets that went on unchanged because the handler failed."""
 
@@ -78,9 +78,9 @@ class KernelPacket:
 
     __slots__ = ("_packet", "decided", "payload")
 
-    def __init__(self, packet: Packet) -> None:
+    def __init__(self, packet: Packet, payload: bytes) -> None:
         self._packet = packet
-        self.payload = packet.get_payload()
+        self.payload = payload
         self.decided = False
 
     @property
@@ -124,6 +124,7 @@ class KernelQueue:
         length: packets that may wait; the excess goes on unprocessed.
         socket_buffer_bytes: room for the waiting packets.
         monotonic_ns: the clock that limits log lines about a failing handler.
+        shortcut: is asked before the handler.
 
     Raises:
         UsageError: the number is none of a queue.
@@ -138,11 +139,14 @@ class KernelQueue:
         length: int = QUEUE_LENGTH,
         socket_buffer_bytes: int = SOCKET_BUFFER_BYTES,
         monotonic_ns: Callable[[], int] = time.monotonic_ns,
+        shortcut: Shortcut = no_shortcut,
     ) -> None:
         if not 0 <= number <= 0xFFFF:
             raise UsageError("queue_number", number, "0 to 65535")
         self.number = number
         self._guard = HandlerGuard(handler, monotonic_ns)
+        self._shortcut = shortcut
+        self._replaced = 0
         self._statistics = _open_statistics()
         try:
             self._queue: NetfilterQueue | None = self._bind(length, socket_buffer_bytes)
@@ -177,7 +181,18 @@ class KernelQueue:
         return f"packet queue {self.number}: the kernel refuses to bind it; run with CAP_NET_ADMIN"
 
     def _take(self, packet: Packet) -> None:
-        self._guard.show(KernelPacket(packet))
+        payload = packet.get_payload()
+        try:
+            replacement = self._shortcut(payload)
+        except Exception as error:  # noqa: BLE001 -- the handler sees the packet then
+            self._guard.count_failure(f"raised {error!r} on its shortcut")
+            replacement = None
+        if replacement is None:
+            self._guard.show(KernelPacket(packet, payload))
+        else:
+            packet.set_payload(replacement)
+            packet.accept()
+            self._replaced += 1
 
     def __enter__(self) -> Self:
         return self
@@ -220,7 +235,7 @@ class KernelQueue:
             queued=fields[7],
             queue_dropped=fields[5],
             user_dropped=fields[6],
-            handled=self._guard.handled,
+            handled=self._guard.handled + self._replaced,
             failed=self._guard.failed,
         )
 

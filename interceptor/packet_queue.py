@@ -55,6 +55,13 @@ class QueuedPacket(InterceptedPacket, Protocol):
 
 
 PacketHandler = Callable[[InterceptedPacket], None]
+Shortcut = Callable[[bytes], bytes | None]
+"""Says at once what goes on in place of a packet; None when the handler has to see it."""
+
+
+def no_shortcut(_packet: bytes) -> bytes | None:
+    """The handler sees every packet."""
+    return None
 
 
 class HandlerGuard:
@@ -80,14 +87,15 @@ class HandlerGuard:
         try:
             self._handler(packet)
             if not packet.decided:
-                self._count_failure("gave no verdict")
+                self.count_failure("gave no verdict")
         except Exception as error:  # noqa: BLE001 -- one bad packet must not stop the queue
-            self._count_failure(f"raised {error!r}")
+            self.count_failure(f"raised {error!r}")
         finally:
             if not packet.decided:
                 packet.accept()
 
-    def _count_failure(self, what: str) -> None:
+    def count_failure(self, what: str) -> None:
+        """Something failed for a packet that goes on all the same; `what` it did."""
         self.failed += 1
         now_ns = self._monotonic_ns()
         if self._logged_at_ns is None or now_ns - self._logged_at_ns >= LOG_INTERVAL_NS:

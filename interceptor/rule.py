@@ -59,7 +59,7 @@ class InterceptionRule:
 
     @property
     def forget_source_ms(self) -> int:
-        """After how long a silent source is forgotten: when its burst is whole again by itself, if that is soon."""
+        """After how long a silent source is forgotten: when its burst is whole again, if that is soon."""
         whole_again_ms = -(-1000 * self.source_burst // max(1, self.source_rate_per_s))
         return min(max(1000, whole_again_ms), LONGEST_MEMORY_MS)
 

@@ -38,6 +38,13 @@ class Setup:
     log_format: str
     credentials: Mapping[str, Any] = field(repr=False)
     """What `Credentials.to_document` made: with secrets."""
+    queues: int = 1
+    """Over how many queues, one for each packet process, the kernel spreads the packets; `queue` is this one's."""
+    installs_rules: bool = True
+    """Whether this process puts in the rule for all queues: the one whose queue is the first."""
+    plain_udp: bool = True
+    source_rate_per_s: int = 500
+    source_burst: int = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +145,14 @@ class PathAsked:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RelayReady:
+    """Packet process to service: a message to relay to the next point toward `destination`."""
+
+    destination: str
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Heartbeat:
     """Packet process to service, every second: it lives, and what it has done so far."""
 
@@ -155,6 +170,7 @@ Event = (
     | Ready
     | Failed
     | ReportReady
+    | RelayReady
     | UpstreamSeen
     | PathAsked
     | Heartbeat
@@ -175,6 +191,8 @@ def event_to_bytes(event: Event) -> bytes:
         case ReportReady(report=report):
             head = {"report": {key: value for key, value in asdict(report).items() if key != "payload"}}
             return json.dumps(head).encode() + b"\n" + report.payload
+        case RelayReady():
+            return json.dumps({"relay": event.destination}).encode() + b"\n" + event.payload
         case SegmentKnown():
             metrics = _all_values(event.metrics)
             return json.dumps({"segment": [event.upstream, event.newest_sample_at_ms, metrics]}).encode()
@@ -200,6 +218,8 @@ def event_from_bytes(data: bytes) -> Event:
         if kind == "report":
             carrier = Carrier(content.pop("carrier"))
             return ReportReady(report=Report(payload=body, carrier=carrier, **content))
+        if kind == "relay":
+            return RelayReady(destination=content, payload=body)
         if kind == "segment":
             upstream, newest, metrics = content
             return SegmentKnown(

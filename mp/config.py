@@ -10,6 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from interceptor.rule import MAXIMUM_BURST, MAXIMUM_QUEUES, MAXIMUM_RATE_PER_S
 from mp.http.settings import http_settings
 from mp.keys.settings import security_settings
 from mp.knowledge.settings import knowledge_settings
@@ -145,11 +146,16 @@ def _point(content: Mapping[str, Any]) -> PointSettings | None:
 
 def _measurement(content: Mapping[str, Any]) -> MeasurementSettings:
     table = TomlTable("measurement", content)
+    processes = table.integer("processes", 1, 1, MAXIMUM_QUEUES)
     settings = MeasurementSettings(
         port=table.integer("port", MEASUREMENT_PORT, 1, 65_535),
-        queue=table.integer("queue", 4986, 0, 65_535),
-        rate_per_s=table.integer("rate_per_s", 1000, 1, 10_000),
-        burst=table.integer("burst", 200, 1, 10_000),
+        queue=table.integer("queue", 4986, 0, 65_536 - processes),
+        processes=processes,
+        rate_per_s=table.integer("rate_per_s", 1000, 1, MAXIMUM_RATE_PER_S),
+        burst=table.integer("burst", 200, 1, MAXIMUM_BURST),
+        source_rate_per_s=table.integer("source_rate_per_s", 500, 0, MAXIMUM_RATE_PER_S),
+        source_burst=table.integer("source_burst", 200, 1, MAXIMUM_BURST),
+        plain_udp=table.truth("plain_udp", True),
         rules=table.choice("rules", "auto", ("auto", "iptables", "nft")),
     )
     table.finish()

@@ -21,6 +21,7 @@ from mp.bridge import (
     Event,
     HostChanged,
     PathAsked,
+    RelayReady,
     ReportReady,
     SegmentGone,
     SegmentKnown,
@@ -35,7 +36,7 @@ from mp.keys.probe_keys import ProbeKeys
 from mp.knowledge.far_paths import FarPaths
 from mp.logs import configure_logs
 from mp.measurements import Measurements
-from mp.packet_link import PacketLink
+from mp.packet_links import PacketLinks
 from mp.plugins import plugins_of
 from mp.privileges import configured_ports, confine_service, require_capabilities, settle_service
 from mp.reporter import Reporter
@@ -43,6 +44,7 @@ from mp.reports.tls import report_contexts
 from mp.segments import USUAL_PATH_BYTES, Known, Segments, Told
 from mp.service_manager import ServiceManager
 from mp.settings import Configuration, PointSettings
+from mp.stall import StallWatch
 from mp.status import status_document
 from mp.verification import Verification
 from prober.discovery import Discovery
@@ -66,6 +68,9 @@ HOUSEKEEPING_S = 1.0
 
 COLLECTION_THRESHOLDS = (50_000, 10, 10)
 """Of the garbage collector: probes leave no cycles behind, and looking for some costs as much as probing."""
+
+STALL_MS = 2_500
+"""A round of housekeeping takes a second; one that takes longer than this is told of."""
 
 LEAST_MTU_BYTES = 576
 """What every host must take (RFC 1122 section 3.3.2): a neighbor behind a narrower path is no reason to cut all
@@ -100,7 +105,7 @@ class Daemon:
         self._credentials = Credentials.read(configuration.security)
         self._probe_keys = ProbeKeys(self._credentials.keyring, fixed)
         self.archive = Archive(configuration.store_url, point.state_dir, configuration.retention)
-        self.link = PacketLink(self._setup, self._on_packet_event)
+        self.link = PacketLinks(self._setup, self._on_packet_event, configuration.measurement.processes)
         self._report_tls = report_contexts(configuration.reports.tls)
         self.reporter = Reporter(point.address, configuration.measurement.port, self._report_tls.client)
         self.segments = Segments(
@@ -222,6 +227,10 @@ class Daemon:
             log_level=self.configuration.log.level,
             log_format=self.configuration.log.format,
             credentials=self._credentials.to_document(self.configuration.security),
+            queues=measurement.processes,
+            plain_udp=measurement.plain_udp,
+            source_rate_per_s=measurement.source_rate_per_s,
+            source_burst=measurement.source_burst,
         )
 
     def reload(self) -> None:
@@ -257,6 +266,8 @@ class Daemon:
                     self._send_way_back(report)
             case UpstreamSeen(upstream=upstream, metrics=metrics, hello=hello):
                 self.segments.asked(upstream, metrics, hello=hello)
+            case RelayReady():
+                self._relay(event)
             case PathAsked(destination=destination):
                 self.far_paths.knowledge.asked(destination)
             case _:
@@ -275,9 +286,20 @@ class Daemon:
         self._send(message_to_xml(Message(request=signed)), request.destination, carrier)
 
     def _send(self, payload: bytes, destination: str, carrier: Carrier) -> None:
-        if carrier is Carrier.RELAY:
+        if carrier is not Carrier.RELAY:
+            self.sender.send(payload, destination, carrier)
+            return
+        next_point = self.greeter.discovery.neighbors().get(destination)
+        if next_point is None:
+            self._seek(destination)  # for a later copy
             raise HostError(f"destination {destination}: no neighbor is known on the way")
-        self.sender.send(payload, destination, carrier)
+        self.sender.send(payload, next_point, Carrier.UDP)
+
+    def _relay(self, relay: RelayReady) -> None:
+        try:
+            self._send(relay.payload, relay.destination, Carrier.RELAY)
+        except HostError as error:
+            logger.info("a request was not relayed: %s", error)
 
     def _on_unreachable(self, destination: str, reason: str) -> None:
         self.measurements.on_unreachable(destination, reason)
@@ -321,8 +343,10 @@ class Daemon:
             self.greeter.discovery.seek(destination, clock.monotonic_ms(), configured=configured)
 
     async def _keep_house(self) -> None:
+        stalls = StallWatch("the service process", STALL_MS)
         while True:
             self.manager.alive(f"{len(self._told)} segments measured")
+            stalls.look(clock.monotonic_ms())
             try:
                 self.segments.look()
                 self._look_at_host()
@@ -332,7 +356,7 @@ class Daemon:
                 self.greeter.greet(clock.monotonic_ms(), created_at_ms=clock.now_ms())
                 if self.archive.waiting or clock.monotonic_ms() - self.started_ms >= DATABASE_DELAY_MS:
                     self.archive.drain_soon()
-            except InpathError as error:
+            except (InpathError, OSError) as error:  # the latter when there are no file descriptors left
                 logger.error("%s", error)
             await asyncio.sleep(HOUSEKEEPING_S)
 

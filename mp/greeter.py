@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from prober.discovery import Discovery, Hello
 from schemas.errors import HostError
-from schemas.message import MeasureRequest, Message
+from schemas.message import Carrier, MeasureRequest, Message
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ class Greeter:
         discovery: Discovery,
         *,
         address: str,
-        send: Callable[[MeasureRequest], None],
+        send: Callable[[MeasureRequest, Carrier], None],
         on_neighbor: Callable[[str], None],
     ) -> None:
         self.discovery = discovery
@@ -48,7 +48,8 @@ class Greeter:
         """
         for hello in self.discovery.due(now_ms):
             try:
-                self._send(self._request(hello, created_at_ms))
+                carrier = Carrier.UDP if hello.is_plain else Carrier.ROUTER_ALERT
+                self._send(self._request(hello, created_at_ms), carrier)
             except HostError as error:
                 logger.debug("hello: %s", error)  # the way may come back
 

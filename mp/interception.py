@@ -9,7 +9,14 @@ from mp.bridge import Setup
 def rule_of(setup: Setup) -> InterceptionRule:
     """The rule that sends this point's packets into its queue."""
     return InterceptionRule(
-        queue_number=setup.queue, port=setup.port, rate_per_s=setup.rate_per_s, burst=setup.burst
+        queue_number=setup.queue,
+        queues=setup.queues,
+        port=setup.port,
+        plain_udp=setup.plain_udp,
+        rate_per_s=setup.rate_per_s,
+        burst=setup.burst,
+        source_rate_per_s=setup.source_rate_per_s,
+        source_burst=setup.source_burst,
     )
 
 

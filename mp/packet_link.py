@@ -41,6 +41,7 @@ class PacketLink:
         self._supervisor: asyncio.Task[None] | None = None
         self._heard_at_ms = 0
         self.rules = ""
+        """The back end by which the process put in the rule; empty when another process does that."""
         self.restarts = 0
         self.counters: dict[str, int] = {}
 
@@ -79,6 +80,8 @@ class PacketLink:
 
     def _remove_rules(self) -> None:
         """A process that had to be killed could not take its rules away."""
+        if not self.rules:
+            return
         try:
             remove_rules(self.rules, self._setup())
         except HostError as error:

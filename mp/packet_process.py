@@ -15,7 +15,7 @@ import signal
 import socket
 import sys
 from collections import Counter, OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from ipaddress import IPv4Network
 from typing import Any, assert_never
 
@@ -35,6 +35,7 @@ from mp.bridge import (
     PathGone,
     PathKnown,
     Ready,
+    RelayReady,
     ReportReady,
     SegmentGone,
     SegmentKnown,
@@ -49,6 +50,7 @@ from mp.keys.credentials import Credentials
 from mp.logs import configure_logs
 from mp.priority import put_packets_first
 from mp.privileges import confined_packet_process
+from mp.stall import StallWatch
 from processor.decision import Forward, HandOver, PassThrough, SendReport
 from processor.pipeline import Pipeline, PointIdentity, UpstreamAsked
 from processor.segment_table import PreparedSegment, SegmentTable
@@ -59,6 +61,7 @@ from schemas.errors import InpathError, MessageError, PacketError
 logger = logging.getLogger(__name__)
 
 HEARTBEAT_MS = 1000
+STALL_MS = 2 * HEARTBEAT_MS
 LONGEST_TURN_MS = 200
 """The queue is drained without a pause. When that takes longer, the rest passes undecoded until the process has
 looked at the service again: it must not seem hung, however expensive the packets are."""
@@ -114,6 +117,7 @@ class PacketProcess:
         self.service_gone = False
         self._lane = self._new_lane()
         self._took_down_at_ms = 0
+        self._forgot_at_ms = 0
 
     def extended(self, packet: bytes) -> bytes | None:
         """What goes on in place of a usual packet; None when `handle` must see it."""
@@ -148,6 +152,8 @@ class PacketProcess:
             carrier=datagram.carrier,
         )
         match decision:
+            case Forward(payload, str(toward)):
+                self._relay(packet, payload, toward)
             case Forward(payload):
                 packet.accept_with(with_payload(datagram, payload))
                 self._counters["forwarded"] += 1
@@ -156,6 +162,9 @@ class PacketProcess:
                 self._tell(ReportReady(report=report))
                 packet.drop()
                 self._counters["reported"] += 1
+            case HandOver(report, payload, str(toward)):
+                self._tell(ReportReady(report=report))
+                self._relay(packet, payload, toward)
             case HandOver(report, payload):
                 self._tell(ReportReady(report=report))
                 packet.accept_with(with_payload(datagram, payload))
@@ -165,6 +174,11 @@ class PacketProcess:
             case _:
                 assert_never(decision)
 
+    def _relay(self, packet: InterceptedPacket, payload: bytes, toward: str) -> None:
+        packet.drop()
+        self._tell(RelayReady(destination=toward, payload=payload))
+        self._counters["relayed"] += 1
+
     def _new_lane(self) -> FastLane:
         def silent_until_ms(upstream: str) -> int:
             return self._told_at_ms.get((upstream, False), -RETELL_MS) + RETELL_MS
@@ -172,8 +186,14 @@ class PacketProcess:
         return FastLane(self._pipeline, self._segments, room=self._room, silent_until_ms=silent_until_ms)
 
     def _take_down(self, payload: bytes) -> None:
-        """Seldom, since a stranger may send packets each of which is of a new kind."""
+        """Seldom, since a stranger may send packets each of which is of a new kind.
+
+        All is forgotten now and then, so that the pipeline sees one packet of each kind and tells the service.
+        """
         now_ms = clock.monotonic_ms()
+        if now_ms - self._forgot_at_ms >= RETELL_MS:
+            self._forgot_at_ms = now_ms
+            self._lane.forget()
         if now_ms != self._took_down_at_ms:
             self._took_down_at_ms = now_ms
             self._lane.take_down(payload)
@@ -288,22 +308,22 @@ def _serve(bridge: socket.socket, setup: Setup, stop: int) -> None:
     """Intercept until the service is gone or `stop` becomes readable."""
     put_packets_first()  # while it has the right
     process = PacketProcess(bridge, setup)
-    rule = rule_of(setup)
-    backend = backend_of(setup.rules, rule)
     with (
         KernelQueue(setup.queue, process.handle, shortcut=process.extended) as queue,
-        InterceptionRules(rule, backend),
+        _rules(setup) as rules,
         confined_packet_process(),
     ):
-        bridge.send(event_to_bytes(Ready(rules=backend.name)))
+        bridge.send(event_to_bytes(Ready(rules=rules)))
         bridge.setblocking(False)
         gc.freeze()  # what is alive now stays: no need to look at it again at each collection
         poll = select.poll()
         for descriptor in (queue.fileno(), bridge.fileno(), stop):
             poll.register(descriptor, select.POLLIN)
         next_beat = clock.monotonic_ms()
+        stalls = StallWatch("the packet process", STALL_MS)
         while not process.service_gone:
             now = process.turn_began_ms = clock.monotonic_ms()
+            stalls.look(now)
             if now >= next_beat:
                 process.beat(queue)
                 next_beat = now + HEARTBEAT_MS
@@ -315,6 +335,18 @@ def _serve(bridge: socket.socket, setup: Setup, stop: int) -> None:
             if queue.fileno() in ready:
                 process.turn_began_ms = clock.monotonic_ms()
                 queue.process_pending()
+
+
+@contextlib.contextmanager
+def _rules(setup: Setup) -> Iterator[str]:
+    """The rule for all queues holds inside; by which back end, or nothing when another process sees to it."""
+    if not setup.installs_rules:
+        yield ""
+        return
+    rule = rule_of(setup)
+    backend = backend_of(setup.rules, rule)
+    with InterceptionRules(rule, backend):
+        yield backend.name
 
 
 def main() -> None:

@@ -16,6 +16,7 @@ from mp.keys.probe_keys import ProbeKeys
 from mp.settings import Configuration, PointSettings
 from prober.bandwidth.schedule import BandwidthSchedule
 from prober.bandwidth.service import BandwidthService
+from prober.challenge import Challenges
 from prober.clock_state import ClockState
 from prober.interfaces.monitor import InterfaceMonitor
 from prober.interfaces.report import InterfaceReport
@@ -85,6 +86,7 @@ class Segments:
             stateless=not probe.is_stateful,
             loss_threshold_ms=probe.loss_threshold_ms,
             sleep_after_s=probe.sleep_after_s,
+            challenges=Challenges(random_source=random.SystemRandom(), key_of=keys.toward),
         )
         self.udp = UdpProber(self.prober, port=probe.port, now_ns=clock.now_ns, monotonic_ns=clock.monotonic_ns)
         self._monitor = InterfaceMonitor(
@@ -175,7 +177,7 @@ class Segments:
                 if self.prober.segment(upstream) is not None:  # the table may be full
                     self._asked_at_ns[upstream] = clock.monotonic_ns()
         except UsageError as error:  # a forged message may name any address
-            logger.warning("segment not measured: %s", error)
+            logger.debug("segment not measured: %s", error)
         if BANDWIDTH in metrics and not hello:
             self._schedule.demand(upstream)
 

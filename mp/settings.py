@@ -35,8 +35,15 @@ class MeasurementSettings:
 
     port: int
     queue: int
+    processes: int
+    """How many share the work, each with a queue of its own; `queue` is the first."""
     rate_per_s: int
     burst: int
+    source_rate_per_s: int
+    """Of one source address; 0: it has no limit of its own."""
+    source_burst: int
+    plain_udp: bool
+    """Requests without router alert are taken too."""
     rules: str
 
 

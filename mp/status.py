@@ -15,7 +15,7 @@ from mp.host import HostState
 from mp.http.link import HttpLink
 from mp.knowledge.sharing import Knowledge
 from mp.measurements import Measurements
-from mp.packet_link import PacketLink
+from mp.packet_links import PacketLinks
 from mp.reporter import Reporter
 from mp.segments import Segments
 from mp.settings import PointSettings
@@ -32,7 +32,7 @@ def status_document(
     registry: Registry,
     segments: Segments,
     greeter: Greeter,
-    link: PacketLink,
+    link: PacketLinks,
     http: HttpLink,
     measurements: Measurements,
     reporter: Reporter,

@@ -27,6 +27,8 @@ class Hello:
     destination: str
     id: str
     """128 bits as hexadecimal digits; the answer repeats it."""
+    is_plain: bool = False
+    """Without router alert: the one before, with it, was not answered, and routers may drop IP options."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,8 @@ class _Destination:
     id: str | None = None
     """Of the hello that is not answered yet."""
     unanswered: int = 0
+    is_plain: bool = False
+    """How the last hello went; what was answered goes the same way again."""
     is_doubted: bool = False
     """Routes have changed since the last answer: the neighbor may be another by now."""
 
@@ -89,11 +93,13 @@ class Discovery:
             if destination.next_at_ms > now_ms:
                 continue
             self._give_up(destination)
+            if destination.unanswered:
+                destination.is_plain = not destination.is_plain
             destination.id = f"{self._random.getrandbits(128):032x}"
             self._waiting[destination.id] = address
             destination.next_at_ms = now_ms + self._pause_ms(destination)
             destination.unanswered += 1
-            hellos.append(Hello(address, destination.id))
+            hellos.append(Hello(address, destination.id, destination.is_plain))
         return hellos
 
     def is_waiting(self, identifier: str) -> bool:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from ipaddress import AddressValueError, IPv4Address, IPv4Network
 
 from prober.segment import Event, Segment
 from prober.stamp.session import SenderSession
 from prober.timestamp import NS_PER_S
+from schemas.errors import UsageError
 
+_THIS_NETWORK = IPv4Network("0.0.0.0/8")
 PROBED_NS = 3 * NS_PER_S
 """A peer heard within this time probes us; also how long the higher of two configured peers waits for that."""
 LEAST_SILENCE_NS = 3 * NS_PER_S
@@ -95,3 +98,21 @@ def _is_within(at_ns: int | None, now_ns: int, span_ns: int) -> bool:
 
 def _moved(at_ns: int | None, step_ns: int) -> int | None:
     return None if at_ns is None else at_ns + step_ns
+
+
+def address_number(field: str, address: str) -> int:
+    """The address as a number.
+
+    Raises:
+        UsageError: it is no IPv4 address; names the field.
+    """
+    try:
+        return int(IPv4Address(address))
+    except AddressValueError as error:
+        raise UsageError(field, address, "an IPv4 address") from error
+
+
+def is_unicast(address: str) -> bool:
+    """Whether one host can have the address: a forged message must not have us probe a whole network."""
+    one = IPv4Address(address)
+    return not (one.is_multicast or one.is_reserved or one in _THIS_NETWORK)

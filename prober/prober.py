@@ -15,12 +15,12 @@ from __future__ import annotations
 import heapq
 import random
 from collections import Counter
-from ipaddress import AddressValueError, IPv4Address, IPv4Network
 
+from prober.challenge import Challenges
 from prober.clock_state import ClockState
-from prober.neighbor import LEAST_SILENCE_NS, PROBED_NS, SILENT_GAPS, Neighbor
+from prober.neighbor import LEAST_SILENCE_NS, PROBED_NS, SILENT_GAPS, Neighbor, address_number, is_unicast
 from prober.segment import Event, Role, Segment, SegmentSnapshot, announced_error
-from prober.stamp.authentication import StampKey
+from prober.stamp.authentication import NO_KEY, KeyOf
 from prober.stamp.datagram import Datagram
 from prober.stamp.fault import ProbeFault
 from prober.stamp.probe_format import ProbeFormat
@@ -35,7 +35,6 @@ from schemas.message import SegmentState
 
 MAX_SEGMENTS = 256
 DEFAULT_SLEEP_AFTER_S = 900.0
-_THIS_NETWORK = IPv4Network("0.0.0.0/8")
 EARLY_NS = 5 * NS_PER_MS
 """Probes whose times are so near are sent together with the first of them: to wake the process costs as much as to
 send some. What counts is the time at which a probe leaves. The times of a session stay as unpredictable as Poisson
@@ -46,6 +45,9 @@ for other traffic: with twenty sessions behind half a packet on average, 6 us at
 LONGEST_REPLY_WAIT_NS = 200 * NS_PER_MS
 UNREAD_REPLIES = MAX_UNTOLD_REPLIES // 2
 """Of one session, on average."""
+NEWCOMERS_PER_S = 20.0
+"""Unknown addresses of which a probe is more than answered, and as many at once. To begin the statistics of a
+segment takes a millisecond; forged probes must not take a processor. Who was not noticed sends another probe."""
 REVIEW_NS = 250 * NS_PER_MS
 """How often it is looked who should probe; far below the waiting times above."""
 
@@ -58,10 +60,11 @@ class Prober:
         random_source: draws the gaps between probes.
         clock: state of the own clock; assign `clock` when it changes.
         rate_per_s: expected probes per second and session.
-        key: puts all sessions into the authenticated mode; the neighbors must have it too.
+        key_of: puts the sessions with an address into the authenticated mode; it must have the key too.
         stateless: number replies like their probes, so that a sender learns the loss of the round trip alone.
         loss_threshold_ms: waiting time after which a packet counts as lost.
         sleep_after_s: without a request for so long, the segment of a learned neighbor is no longer measured.
+        challenges: asks whom a message named before it is measured; without, everybody is who was named.
 
     Raises:
         UsageError: no IPv4 address, no positive rate, or no such threshold.
@@ -74,33 +77,35 @@ class Prober:
         random_source: random.Random,
         clock: ClockState,
         rate_per_s: float = DEFAULT_RATE_PER_S,
-        key: StampKey | None = None,
+        key_of: KeyOf = NO_KEY,
         stateless: bool = False,
         loss_threshold_ms: int = DEFAULT_LOSS_THRESHOLD_MS,
         sleep_after_s: float = DEFAULT_SLEEP_AFTER_S,
+        challenges: Challenges | None = None,
     ) -> None:
         if not 0 < rate_per_s <= 100:
             raise UsageError("rate_per_s", rate_per_s, "more than 0, at most 100")
         self.address = address
         self.clock = clock
-        self._own = _number("address", address)
+        self._own = address_number("address", address)
         self._random = random_source
         self._rate_per_s = rate_per_s
         self._silence_ns = max(LEAST_SILENCE_NS, round(SILENT_GAPS * NS_PER_S / rate_per_s))
         self._loss_threshold_ms = loss_threshold_ms
         self._sleep_after_ns = round(sleep_after_s * NS_PER_S)
         self._neighbors: dict[str, Neighbor] = {}
+        self._challenges = challenges
         self.faults: Counter[ProbeFault] = Counter()
         """Packets that were no good, of neighbors and of strangers."""
-        self._key = key
-        self._format = ProbeFormat(key=key)
+        self._key_of = key_of
         self._strangers = ReplyBudget()
+        self._newcomers = ReplyBudget(source_rate_per_s=NEWCOMERS_PER_S, whole_rate_per_s=NEWCOMERS_PER_S)
         self._asked_for = ReplyBudget(
             source_rate_per_s=NEIGHBOR_RATE_PER_S, whole_rate_per_s=NEIGHBOR_RATE_PER_S * MAX_SEGMENTS
         )
         self._reflector = Reflector(
             self._reflecting,
-            key=key,
+            key_of=key_of,
             stateless=stateless,
             admits=self._admits,
             faults=self.faults,
@@ -114,13 +119,16 @@ class Prober:
     def want(self, peer: str, now_ns: int, *, configured: bool = False) -> None:
         """Ask for a segment, or go on asking: that of a learned peer falls asleep when wishes stay away.
 
-        Beyond MAX_SEGMENTS the learned peer that was of use longest ago gives way; if all are configured, the
-        wish is ignored.
+        Whoever is not configured must answer a challenge first, and is wanted from then on. Beyond MAX_SEGMENTS
+        the learned peer that was of use longest ago gives way; if all are configured, the wish is ignored.
 
         Raises:
             UsageError: `peer` is no IPv4 address, or our own.
         """
-        neighbor = self._neighbors.get(peer) or self._learn(peer, wanted=True)
+        neighbor = self._neighbors.get(peer)
+        if not (configured or (neighbor and neighbor.is_asked_for) or self._is_proven(peer, now_ns)):
+            return
+        neighbor = neighbor or self._learn(peer, wanted=True)
         if neighbor is None:
             return
         if neighbor.wanted_at_ns is None and not neighbor.is_probing(now_ns):
@@ -165,6 +173,8 @@ class Prober:
             step_ns: how far it was set, forward positive.
         """
         self._reflector.clock_stepped(step_ns)
+        if self._challenges:
+            self._challenges.clock_stepped(step_ns)
         self._due.clear()
         self._next_review_ns = now_ns
         for peer, neighbor in self._neighbors.items():
@@ -175,8 +185,8 @@ class Prober:
     def next_wakeup_ns(self) -> int | None:
         """When `due` has something to do; None while there is no neighbor."""
         times = [self._due[0][0]] if self._due else []
-        if self._next_review_ns is not None:
-            times.append(self._next_review_ns)
+        asking_ns = self._challenges.next_wakeup_ns() if self._challenges else None
+        times += [at_ns for at_ns in (self._next_review_ns, asking_ns) if at_ns is not None]
         return min(times, default=None)
 
     def due(self, now_ns: int) -> list[Probe]:
@@ -186,7 +196,7 @@ class Prober:
         due = []
         while self._due and self._due[0][0] <= now_ns + EARLY_NS:
             due.append(heapq.heappop(self._due))
-        probes = []
+        probes = self._challenges.due(now_ns, self.own_error()) if self._challenges else []
         for at_ns, peer in due:
             neighbor = self._neighbors.get(peer)
             if neighbor and neighbor.session and neighbor.session.next_send_at_ns() == at_ns:
@@ -222,6 +232,11 @@ class Prober:
         Raises:
             ProbeError: no reply to a probe of ours.
         """
+        if self._challenges and self._challenges.answered(
+            datagram.address, datagram.data, datagram.received_at_ns
+        ):
+            self.want(datagram.address, datagram.received_at_ns)
+            return
         neighbor = self._neighbors.get(datagram.address)
         try:
             if neighbor is None or neighbor.session is None:
@@ -268,7 +283,7 @@ class Prober:
 
         An address that was merely heard may be forged, though it has a segment.
         """
-        if self._key:
+        if self._key_of(address):
             return True
         budget = self._asked_for if self._is_asked_for(address) else self._strangers
         return budget.allows(address, now_ns)
@@ -277,10 +292,22 @@ class Prober:
         neighbor = self._neighbors.get(address)
         return neighbor is not None and neighbor.is_asked_for
 
-    def _learn(self, peer: str, *, wanted: bool) -> Neighbor | None:
-        number = _number("peer", peer)
-        if number == self._own or not _is_unicast(peer):
+    def _is_proven(self, peer: str, now_ns: int) -> bool:
+        """Whether somebody answers there; if that is not known, it is asked."""
+        self._peer_number(peer)
+        if self._challenges is None or self._challenges.is_proven(peer, now_ns):
+            return True
+        self._challenges.ask(peer, now_ns)
+        return False
+
+    def _peer_number(self, peer: str) -> int:
+        number = address_number("peer", peer)
+        if number == self._own or not is_unicast(peer):
             raise UsageError("peer", peer, "the unicast address of another measurement point")
+        return number
+
+    def _learn(self, peer: str, *, wanted: bool) -> Neighbor | None:
+        number = self._peer_number(peer)
         if len(self._neighbors) >= MAX_SEGMENTS and not self._make_room(wanted=wanted):
             return None
         segment = Segment(peer, loss_threshold_ms=self._loss_threshold_ms)
@@ -304,7 +331,9 @@ class Prober:
         neighbor = self._neighbors.get(address)
         if neighbor and neighbor.is_asked_for and not is_point:
             return
-        if neighbor is None and address != self.address and _is_unicast(address):
+        if neighbor is None and address != self.address and is_unicast(address):
+            if not self._newcomers.allows(address, now_ns):
+                return
             neighbor = self._learn(address, wanted=False)
         if neighbor is None:
             return  # the table is full, or the address is forged: the kernel lets 240.0.0.0/4 in
@@ -324,6 +353,8 @@ class Prober:
             awake = neighbor.is_awake(now_ns, self._sleep_after_ns)
             if neighbor.is_mute(now_ns) or not (awake or neighbor.is_known(now_ns)):
                 del self._neighbors[peer]
+                if self._challenges:
+                    self._challenges.forget(peer)
             elif awake and neighbor.session is None and neighbor.start_at_ns <= now_ns:
                 self._start(peer, neighbor, now_ns)
             elif not awake and neighbor.session is not None:
@@ -339,12 +370,19 @@ class Prober:
             random_source=self._random,
             now_ns=now_ns,
             rate_per_s=self._rate_per_s,
-            probe_format=self._format,
+            probe_format=ProbeFormat(key=self._key_of(peer)),
             faults=self.faults,
         )
         neighbor.started_at_ns = now_ns
         neighbor.segment.role = Role.SENDER
         self._plan(peer, neighbor.session)
+
+    def keys_changed(self, now_ns: int) -> None:
+        """Sessions whose mode is another now begin anew; the others go on, whatever their keys became."""
+        for peer, neighbor in self._neighbors.items():
+            if neighbor.session is not None and neighbor.session.key is not self._key_of(peer):
+                self._stop(neighbor)
+                self._start(peer, neighbor, now_ns)
 
     def _stop(self, neighbor: Neighbor) -> None:
         neighbor.session = None
@@ -359,16 +397,3 @@ class Prober:
         neighbor = self._neighbors.get(address)
         if neighbor:
             neighbor.segment.events[Event.MALFORMED] += 1
-
-
-def _number(field: str, address: str) -> int:
-    try:
-        return int(IPv4Address(address))
-    except AddressValueError as error:
-        raise UsageError(field, address, "an IPv4 address") from error
-
-
-def _is_unicast(address: str) -> bool:
-    """Whether one host can have the address: a forged message must not have us probe a whole network."""
-    one = IPv4Address(address)
-    return not (one.is_multicast or one.is_reserved or one in _THIS_NETWORK)

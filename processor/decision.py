@@ -35,6 +35,8 @@ class Forward:
     """Give the packet back to the kernel with this payload."""
 
     payload: bytes
+    relay_toward: str | None = None
+    """Or, if it was relayed here, end it, and relay the payload to the next point toward this address."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,8 @@ class HandOver:
 
     report: Report
     payload: bytes
+    relay_toward: str | None = None
+    """As of `Forward`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -126,10 +126,24 @@ class Pipeline:
             glance = glance_at(xml_from_payload(payload))
         except MessageError as error:
             return PassThrough(f"malformed: {error}")
+        is_relayed = self._is_relayed(glance, source, destination)
+        if is_relayed:
+            source, destination, carrier = glance.source, glance.destination, Carrier.RELAY
         refusal = self._refusal(glance, source, destination) or self.trust.refusal(glance)
         if refusal is not None:
             return PassThrough(refusal)
-        return self._extend(glance.xml, glance, now_ms, room, carrier)
+        decision = self._extend(glance.xml, glance, now_ms, room, carrier)
+        if is_relayed and isinstance(decision, Forward | HandOver):
+            return replace(decision, relay_toward=destination)
+        return decision
+
+    def _is_relayed(self, glance: Glance, source: str, destination: str) -> bool:
+        """Whether the point that saw the message last sent it to this one, and not toward its far end."""
+        return (
+            source == glance.latest_point
+            and self.identity.is_own(destination)
+            and (source, destination) != (glance.source, glance.destination)
+        )
 
     def _refusal(self, glance: Glance, source: str, destination: str) -> str | None:
         if (glance.source, glance.destination) != (source, destination):

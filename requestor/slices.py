@@ -1,4 +1,4 @@
-"""How a question about many metrics is sent in parts, so that a datagram holds records of several points (pure)."""
+"""How a question about many metrics is sent in parts, so that a datagram holds records of several points."""
 
 from __future__ import annotations
 

@@ -45,9 +45,13 @@ def _kernel(configuration: Configuration) -> Iterator[Finding]:
     status, refusal = facts.daemon_status(configuration.service.socket)
     rule = InterceptionRule(
         queue_number=measurement.queue,
+        queues=measurement.processes,
         port=measurement.port,
+        plain_udp=measurement.plain_udp,
         rate_per_s=measurement.rate_per_s,
         burst=measurement.burst,
+        source_rate_per_s=measurement.source_rate_per_s,
+        source_burst=measurement.source_burst,
     )
     needs_low_port = configuration.probe.port < _FIRST_LOW_PORT_FREE_FOR_ALL
     yield checks.judge_daemon(status, refusal, version("inpath"))

@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable
 from typing import Final
 
-from prober.stamp.authentication import StampKey
+from prober.stamp.authentication import NO_KEY, KeyOf
 from prober.stamp.packet import ReflectorPacket, SenderPacket, base_bytes
 from prober.stamp.tlv import padding_tlv
 from prober.timestamp import ErrorEstimate, ntp_from_unix_ns
@@ -23,27 +23,28 @@ class StampMtuCodec:
     Args:
         now_ns: wall clock (CLOCK_REALTIME), for the timestamp that every probe carries.
         error: the estimate of that clock's error.
-        key: of the authenticated mode, if it is used.
+        key_of: tells the key of the authenticated mode toward an address, if it is used.
     """
 
     def __init__(
-        self, *, now_ns: Callable[[], int], error: Callable[[], ErrorEstimate], key: StampKey | None = None
+        self, *, now_ns: Callable[[], int], error: Callable[[], ErrorEstimate], key_of: KeyOf = NO_KEY
     ) -> None:
         self._now_ns = now_ns
         self._error = error
-        self._key = key
+        self._key_of = key_of
 
-    def write(self, sequence: int, size_octets: int) -> bytes:
+    def write(self, address: str, sequence: int, size_octets: int) -> bytes:
         """A probe of `size_octets` of UDP payload: 116 or more in authenticated mode, else 48 or more."""
-        padding = padding_tlv(size_octets - base_bytes(self._key), _NOISE)
+        key = self._key_of(address)
+        padding = padding_tlv(size_octets - base_bytes(key), _NOISE)
         timestamp = ntp_from_unix_ns(self._now_ns())
-        return SenderPacket(sequence, timestamp, self._error(), MTU_SSID, padding).to_bytes(self._key)
+        return SenderPacket(sequence, timestamp, self._error(), MTU_SSID, padding).to_bytes(key)
 
-    def read(self, data: bytes) -> int | None:
+    def read(self, address: str, data: bytes) -> int | None:
         """The number of the probe that is answered; None for the reply of another session.
 
         Raises:
             ProbeError: no reply, or one that fails authentication.
         """
-        reply = ReflectorPacket.from_bytes(data, self._key)
+        reply = ReflectorPacket.from_bytes(data, self._key_of(address))
         return reply.sender_sequence if reply.ssid == MTU_SSID else None

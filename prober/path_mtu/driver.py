@@ -59,12 +59,12 @@ Seen = Callable[[str, int], None]
 class MtuCodec(Protocol):
     """Writes probes of a session with an SSID of its own, and reads their replies."""
 
-    def write(self, sequence: int, size_octets: int) -> bytes:
-        """A probe of `size_octets` of UDP payload, padded."""
+    def write(self, address: str, sequence: int, size_octets: int) -> bytes:
+        """A probe to the address of `size_octets` of UDP payload, padded."""
         ...
 
-    def read(self, data: bytes) -> int | None:
-        """The probe's number in a reply; None or ProbeError for any other datagram."""
+    def read(self, address: str, data: bytes) -> int | None:
+        """The probe's number in a reply from the address; None or ProbeError for any other datagram."""
         ...
 
 
@@ -229,7 +229,7 @@ class MtuProber:
             if probe is None:
                 continue
             self.sent_probes += 1
-            data = self._codec.write(probe.sequence, probe.size_octets - IP_UDP_OCTETS)
+            data = self._codec.write(address, probe.sequence, probe.size_octets - IP_UDP_OCTETS)
             try:
                 sending.sendto(data, (address, self._port))
                 self.sent_octets += probe.size_octets
@@ -246,7 +246,7 @@ class MtuProber:
         except OSError:  # none there
             return
         peer = self._peers.get(address)
-        sequence = self._sequence(data)
+        sequence = self._sequence(address, data)
         if peer is None or port != self._port or sequence is None:
             return
         index, is_fragmented = _arrival(ancillary)
@@ -260,9 +260,9 @@ class MtuProber:
         self._tell(address, peer)
         self._arm(now_ns)
 
-    def _sequence(self, data: bytes) -> int | None:
+    def _sequence(self, address: str, data: bytes) -> int | None:
         try:
-            return self._codec.read(data)
+            return self._codec.read(address, data)
         except ProbeError:
             return None
 

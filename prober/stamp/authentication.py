@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from schemas.errors import HostError, UsageError
@@ -94,6 +94,19 @@ class StampKey:
     def become(self, other: StampKey) -> None:
         """Take the secrets of another key: the sessions that have this one go on with them."""
         self._secret, self._accepted = other._secret, other._accepted
+
+
+KeyOf = Callable[[str], StampKey | None]
+"""Tells the key of the probes to and from an address; None: they are not authenticated."""
+
+
+def sole_key(key: StampKey | None) -> KeyOf:
+    """The same key with everybody."""
+    return lambda address: key
+
+
+NO_KEY = sole_key(None)
+"""Nobody shares a key with this point."""
 
 
 def _tag(secret: bytes, data: bytes) -> bytes:

@@ -54,6 +54,8 @@ BASE_BYTES = 44
 """Least size of an unauthenticated STAMP packet (RFC 8762 section 4.2)."""
 AUTHENTICATED_BASE_BYTES = 112
 """Least size of an authenticated one."""
+PROTECTED_BYTES = AUTHENTICATED_BASE_BYTES - TAG_BYTES
+"""So many octets of it are under the tag that follows them."""
 TWAMP_LIGHT_SENDER_BYTES = 14
 """Least size of a TWAMP-Light sender's packet, which a reflector answers too (RFC 8762 section 4.6)."""
 TWAMP_LIGHT_REFLECTOR_BYTES = 38
@@ -71,7 +73,6 @@ _SENDER_BASE = struct.Struct("!IQHH28x")
 _SENDER_AUTHENTICATED = struct.Struct("!I12xQHH68x")
 _REFLECTOR_BASE = struct.Struct("!IQHHQIQHHB3x")
 _REFLECTOR_AUTHENTICATED = struct.Struct("!I12xQHH4xQ8xI12xQH6xB15x")
-_PROTECTED_BYTES = AUTHENTICATED_BASE_BYTES - TAG_BYTES
 _ZEROS_OF_AUTHENTICATED = bytes(12)
 
 
@@ -202,7 +203,7 @@ def _authenticate(data: bytes, key: StampKey) -> None:
     """Check what came as it came, its must-be-zero octets too, before anything else of it is believed."""
     if len(data) < AUTHENTICATED_BASE_BYTES:
         raise ProbeError(ProbeFault.NOT_AUTHENTICATED)
-    if not key.verifies(data[:_PROTECTED_BYTES], data[_PROTECTED_BYTES:AUTHENTICATED_BASE_BYTES]):
+    if not key.verifies(data[:PROTECTED_BYTES], data[PROTECTED_BYTES:AUTHENTICATED_BASE_BYTES]):
         raise ProbeError(ProbeFault.WRONG_TAG)
 
 

@@ -130,7 +130,6 @@ class ReflectedSession:
         unwrapped = self.tracker.unwrap(sequence)
         reflection = Reflection(unwrapped, self.next_number, received_at_ns, now_ns, user_stamped)
         self.next_number = (reflection.number + 1) % SEQUENCE_MODULUS
-        self.newest_sequence = sequence
         self.previous = reflection
         return reflection
 

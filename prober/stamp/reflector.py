@@ -24,7 +24,7 @@ from typing import NamedTuple
 from prober.clock_state import ClockState
 from prober.interfaces.report import UNKNOWN_REPORT
 from prober.segment import GREATEST_ROUND_TRIP_NS, Event, Segment, announced_error
-from prober.stamp.authentication import StampKey
+from prober.stamp.authentication import NO_KEY, KeyOf, StampKey
 from prober.stamp.datagram import Datagram
 from prober.stamp.exchange import FAR_OFF_NS
 from prober.stamp.fault import ProbeFault
@@ -33,7 +33,7 @@ from prober.stamp.probe_extension import Answers, ProbeExtension
 from prober.stamp.reflected_session import ReflectedSession, Reflection, Source
 from prober.stamp.tlv import FollowUp, SenderFollowUp
 from prober.stamp.usual_packet import UsualProbe
-from prober.timestamp import NS_PER_MS, NS_PER_S, ntp_from_unix_ns, unix_ns_from_ntp
+from prober.timestamp import NS_PER_MS, NS_PER_S, ErrorEstimate, ntp_from_unix_ns, unix_ns_from_ntp
 from prober.windows.sequence_tracker import MAX_GAP, Arrival
 from schemas.errors import ProbeError
 
@@ -71,7 +71,7 @@ class Reflector:
 
     Args:
         segment_of: the segment that wants the samples of a sender's address, or None.
-        key: with it only authenticated probes are answered, without it none of them.
+        key_of: from an address with a key only authenticated probes are answered, from others none of them.
         stateless: number replies like their probes.
         admits: whether a reply to the address may be sent at this time; None for always.
         faults: where troubles are counted for which a probe is answered all the same.
@@ -84,7 +84,7 @@ class Reflector:
         self,
         segment_of: Callable[[str], Segment | None],
         *,
-        key: StampKey | None = None,
+        key_of: KeyOf = NO_KEY,
         stateless: bool = False,
         admits: Callable[[str, int], bool] | None = None,
         faults: Counter[ProbeFault] | None = None,
@@ -94,7 +94,7 @@ class Reflector:
         self._segment_of = segment_of
         self._asked_for = asked_for
         self._heard = heard
-        self._key = key
+        self._key_of = key_of
         self._stateless = stateless
         self._admits = admits
         self._faults: Counter[ProbeFault] = Counter() if faults is None else faults
@@ -119,15 +119,16 @@ class Reflector:
         Raises:
             ProbeError: no probe, or one of a kind that nothing must be answered to; the text is a ProbeFault.
         """
-        if self._key is None and not self._stateless:
-            probe = UsualProbe.from_bytes(datagram.data)
+        key = self._key_of(datagram.address)
+        if not self._stateless:
+            probe = UsualProbe.from_bytes(datagram.data, key)
             session = probe and self._sessions.get((datagram.address, datagram.port, 0))  # as a Source
             if probe and session and session.is_told and session.goes_on(probe.sequence):
                 segment = self._segment_of(datagram.address)
-                if segment:
-                    return self._answer_usual(probe, session, segment, datagram, now_ns, clock)
+                if segment and not (key and _was_kept(probe, datagram.received_at_ns, clock)):
+                    return self._answer_usual(probe, key, session, segment, datagram, now_ns, clock)
         self.learn()
-        return self._answer(datagram, now_ns, clock)
+        return self._answer(datagram, key, now_ns, clock)
 
     def learn(self) -> None:
         """Take in what the probes tell that were answered since the last time."""
@@ -159,6 +160,7 @@ class Reflector:
     def _answer_usual(
         self,
         probe: UsualProbe,
+        key: StampKey | None,
         session: ReflectedSession,
         segment: Segment,
         datagram: Datagram,
@@ -168,7 +170,7 @@ class Reflector:
         """As `_answer` does, of which this is the short way."""
         source, at_ns, user_stamped = session.source, datagram.received_at_ns, datagram.user_stamped
         self._require_admission(source.address, now_ns)
-        session.untold = 0
+        session.untold, session.newest_sequence = 0, probe.sequence
         previous = session.follow_up(now_ns)
         reflection = session.reflect(probe.sequence, at_ns, now_ns, user_stamped=user_stamped)
         coarse = user_stamped or segment.user_stamped or not previous.transmitted
@@ -180,6 +182,7 @@ class Reflector:
             ttl=datagram.ttl,
             previous=previous,
             interfaces=segment.told_interfaces or UNKNOWN_REPORT,
+            key=key,
         )
         self._unlearned.append((session, segment, probe, reflection, datagram.ttl))
         if len(self._unlearned) > MAX_UNLEARNED:
@@ -203,20 +206,21 @@ class Reflector:
         segment.hops = routers_crossed(ttl)
         segment.peer_error = error
         arrival = session.count(segment, probe.sequence, sent_at_ns=sent_at_ns, at_ns=at_ns)
+        session.newest_sent_at_ns = max(session.newest_sent_at_ns, sent_at_ns)
         segment.heard_interfaces = probe.interfaces or segment.heard_interfaces
         segment.events[Event.SENT] += 1
         self._heard(session.source.address, at_ns, True)
         return arrival
 
-    def _answer(self, datagram: Datagram, now_ns: int, clock: ClockState) -> Reply | None:
-        packet = SenderPacket.from_bytes(datagram.data, self._key)
+    def _answer(self, datagram: Datagram, key: StampKey | None, now_ns: int, clock: ClockState) -> Reply | None:
+        packet = SenderPacket.from_bytes(datagram.data, key)
         source = Source(datagram.address, datagram.port, packet.ssid)
         at_ns, user_stamped = datagram.received_at_ns, datagram.user_stamped
         sent_at_ns = packet.error.unix_ns(packet.timestamp, at_ns)
-        if self._key and self._is_replay(packet, source, sent_at_ns, at_ns, clock):
+        if key and self._is_replay(packet, source, sent_at_ns, at_ns, clock):
             raise ProbeError(ProbeFault.REPLAYED)
         self._require_admission(source.address, now_ns)
-        extension = ProbeExtension(packet.extension, packet.sequence, self._key)
+        extension = ProbeExtension(packet.extension, packet.sequence, key)
         self._faults[ProbeFault.TLV_INTEGRITY] += not extension.intact
         told = extension.sender_follow_up()
         segment = (None if packet.ssid else self._segment_of(source.address)) or self._unwanted
@@ -229,7 +233,7 @@ class Reflector:
         if segment is not self._unwanted:
             segment.heard_interfaces = extension.interface_report() or segment.heard_interfaces
         session.untold = 0 if told else session.untold + 1
-        if arrival is Arrival.DUPLICATE and self._is_not_answered_twice(session):
+        if arrival is Arrival.DUPLICATE and self._is_not_answered_twice(session, authenticated=key is not None):
             return None
         previous = FollowUp() if self._stateless else session.follow_up(now_ns)
         reflection = session.reflect(packet.sequence, at_ns, now_ns, user_stamped=user_stamped)
@@ -258,7 +262,7 @@ class Reflector:
             extension=extension.answered(answers, number),
         )
         tos = extension.reply_dscp(datagram.tos >> 2) << 2
-        return Reply(source, reflection.number, reply.to_bytes(self._key), tos)
+        return Reply(source, reflection.number, reply.to_bytes(key), tos)
 
     def _require_admission(self, address: str, now_ns: int) -> None:
         if self._admits and not self._admits(address, now_ns):
@@ -272,8 +276,7 @@ class Reflector:
         Told by its age where both clocks are synchronized, else by what its session has sent since.
         """
         if packet.error.synchronized and clock.synchronized:
-            errors_ms = packet.error.error_ms + clock.error_ms
-            return abs(received_at_ns - sent_at_ns) > OLDEST_PROBE_NS + errors_ms * NS_PER_MS
+            return _is_too_old(packet.error, sent_at_ns, received_at_ns, clock)
         session = self._sessions.get(source)
         if session is None or sent_at_ns >= session.newest_sent_at_ns - OLDEST_PROBE_NS:
             return False
@@ -300,10 +303,10 @@ class Reflector:
         else:
             reflection.take_forward_sample(segment, sent_at_ns)
 
-    def _is_not_answered_twice(self, session: ReflectedSession) -> bool:
+    def _is_not_answered_twice(self, session: ReflectedSession, *, authenticated: bool) -> bool:
         """Whether the further copies of a probe stay without an answer; counts an authenticated one."""
-        self._faults[ProbeFault.REPLAYED] += self._key is not None
-        return self._key is not None or (session.is_told and not self._stateless)
+        self._faults[ProbeFault.REPLAYED] += authenticated
+        return authenticated or (session.is_told and not self._stateless)
 
     def _is_near(self, time_ns: int, now_ns: int) -> bool:
         """Whether the other end's time can be meant as one; counts what can not."""
@@ -347,3 +350,18 @@ class Reflector:
                     return
                 idlest = next((one for one, session in self._sessions.items() if not session.is_asked_for), idlest)
             del self._sessions[idlest]
+
+
+def _was_kept(probe: UsualProbe, received_at_ns: int, clock: ClockState) -> bool:
+    """Whether the next probe of a session was kept by somebody. Where that cannot be told it is none: its number
+    is a new one, so that an old time shows a step of the sender's clock (`Reflector._is_replay`)."""
+    error = probe.estimate
+    if not (error.synchronized and clock.synchronized):
+        return False
+    return _is_too_old(error, error.unix_ns(probe.timestamp, received_at_ns), received_at_ns, clock)
+
+
+def _is_too_old(error: ErrorEstimate, sent_at_ns: int, received_at_ns: int, clock: ClockState) -> bool:
+    """By clocks that are both synchronized."""
+    errors_ms = error.error_ms + clock.error_ms
+    return abs(received_at_ns - sent_at_ns) > OLDEST_PROBE_NS + errors_ms * NS_PER_MS

@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 from prober.clock_state import ClockState
 from prober.segment import Event, Segment
+from prober.stamp.authentication import StampKey
 from prober.stamp.datagram import Datagram
 from prober.stamp.exchange import Exchange
 from prober.stamp.extension_trial import ExtensionTrial
@@ -102,8 +103,13 @@ class SenderSession:
         self._early_follow_ups: dict[int, int] = {}
         self._untold_replies: deque[tuple[int, int]] = deque(maxlen=MAX_UNTOLD_REPLIES)
         self._count = ReplyCount(segment)
-        self._may_be_usual = not (self._format.key or self._format.ssid)
+        self._may_be_usual = not self._format.ssid
         self._forgot_at_ns = now_ns
+
+    @property
+    def key(self) -> StampKey | None:
+        """Of its probes and replies."""
+        return self._format.key
 
     @property
     def is_extended(self) -> bool:
@@ -184,8 +190,9 @@ class SenderSession:
         Raises:
             ProbeError: no STAMP reply, or to none of its probes; the text is a ProbeFault.
         """
-        usual = UsualReply.from_bytes(datagram.data) if self._may_be_usual else None
-        packet = usual or ReflectorPacket.from_bytes(datagram.data, self._format.key)
+        key = self._format.key
+        usual = UsualReply.from_bytes(datagram.data, key) if self._may_be_usual else None
+        packet = usual or ReflectorPacket.from_bytes(datagram.data, key)
         exchange = self._exchange_of(packet)
         at_ns = datagram.received_at_ns
         self._count.give_up(at_ns)

@@ -1,8 +1,8 @@
 """The probe and the reply that two points exchange all the time, each read and written as one fixed layout.
 
-They are what `SenderPacket` and `ReflectorPacket` read and write with the TLVs of `prober.stamp.tlv`, in
-unauthenticated mode and without an SSID: of octets that are usual here, both ways make the same. Whatever has any
-other layout is left to the general way, which takes many times as long.
+They are what `SenderPacket` and `ReflectorPacket` read and write with the TLVs of `prober.stamp.tlv`, without an
+SSID: of octets that are usual here, both ways make the same. Whatever has another layout or a wrong tag is left to
+the general way, which takes many times as long.
 
     Session-Sender                                       Session-Reflector
 
@@ -10,6 +10,8 @@ other layout is left to the general way, which takes many times as long.
      44  TLV 7, zeros              20                     44  TLV 7                      20
      64  TLV 240                   28                     64  TLV 240, copied            28
      92  TLV 241, if it is told    28                     92  TLV 241, if it was told    28
+
+In authenticated mode the base has 112 octets, and TLV 8 (20) stands behind the others.
 """
 
 from __future__ import annotations
@@ -18,51 +20,85 @@ import struct
 from typing import NamedTuple
 
 from prober.interfaces.report import REPORT_OCTETS
+from prober.stamp.authentication import TAG_BYTES, StampKey
+from prober.stamp.packet import AUTHENTICATED_BASE_BYTES, PROTECTED_BYTES
 from prober.stamp.tlv import SOFTWARE_LOCAL, FollowUp, SenderFollowUp, TlvFlag, TlvType
 from prober.timestamp import ErrorEstimate
 
-_PROBE = struct.Struct("!IQHH28x20sIIQIQ")
-_REPLY = struct.Struct("!IQHHQIQHHB3xIIQB3xI24s")
-_SHORT_BYTES = _PROBE.size
-_REPORT_AT = _SHORT_BYTES + 4
-_LONG_BYTES = _REPORT_AT + REPORT_OCTETS
-_TOLD_AT = 68
-"""The value of TLV 240."""
+_SEQUENCE_BYTES = 4
+_HEAD_BYTES = 4
+
+
+class _Layout(NamedTuple):
+    """The packets of one mode, without TLV 8."""
+
+    probe: struct.Struct
+    reply: struct.Struct
+    short: int
+    """Octets without TLV 241."""
+    report_at: int
+    """The value of TLV 241."""
+    long: int
+    seal: int
+    """Octets of TLV 8."""
+
+
+def _layout(probe_base: str, reply_base: str, *, seal: int) -> _Layout:
+    probe = struct.Struct(f"!{probe_base}20sI24s")
+    reply = struct.Struct(f"!{reply_base}IIQB3xI24s")
+    report_at = probe.size + _HEAD_BYTES
+    return _Layout(probe, reply, probe.size, report_at, report_at + REPORT_OCTETS, seal)
+
+
+_PLAIN = _layout("IQHH28x", "IQHHQIQH2xB3x", seal=0)
+_SEALED = _layout("I12xQHH84x", "I12xQHH4xQ8xI12xQH6xB31x", seal=_HEAD_BYTES + TAG_BYTES)
+"""The tags of the bases are left out as if they had to be zero."""
 
 
 def _head(flags: int, kind: TlvType, octets: int) -> int:
     return flags << 24 | kind << 16 | octets
 
 
-_ASKS = _head(TlvFlag.UNRECOGNIZED, TlvType.FOLLOW_UP, 16).to_bytes(4, "big") + bytes(16)
+def _head_bytes(flags: int, kind: TlvType, octets: int) -> bytes:
+    return _head(flags, kind, octets).to_bytes(_HEAD_BYTES, "big")
+
+
+_ASKS = _head_bytes(TlvFlag.UNRECOGNIZED, TlvType.FOLLOW_UP, 16) + bytes(16)
 _TELLS = _head(TlvFlag.UNRECOGNIZED, TlvType.SENDER_FOLLOW_UP, 24)
-_REPORTS = _head(TlvFlag.UNRECOGNIZED, TlvType.INTERFACE_REPORT, REPORT_OCTETS).to_bytes(4, "big")
+_REPORTS = _head_bytes(TlvFlag.UNRECOGNIZED, TlvType.INTERFACE_REPORT, REPORT_OCTETS)
+_SEALS = _head_bytes(TlvFlag.UNRECOGNIZED, TlvType.HMAC, TAG_BYTES)
 _FOLLOWS_UP = _head(0, TlvType.FOLLOW_UP, 16)
 _COPIED = _head(0, TlvType.SENDER_FOLLOW_UP, 24)
-_REPORTED = _head(0, TlvType.INTERFACE_REPORT, REPORT_OCTETS).to_bytes(4, "big")
+_REPORTED = _head_bytes(0, TlvType.INTERFACE_REPORT, REPORT_OCTETS)
+_ANSWERS_SEAL = _head_bytes(0, TlvType.HMAC, TAG_BYTES)
 
 
 class UsualProbe(NamedTuple):
     """A probe of a neighboring point, not decoded further than its answer needs at once."""
 
-    data: bytes
     sequence: int
     timestamp: int
     """64 bits of the wire, as `estimate` says."""
     error: int
     """16 bits of the wire."""
-    told_fields: tuple[int, int, int, int]
+    told_value: bytes
+    """Of TLV 240."""
+    interfaces: bytes | None
+    """What it tells of its interfaces: the value of TLV 241."""
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> UsualProbe | None:
-        """Decode a probe; None of any other layout, and of one that is corrupt."""
-        octets = len(data)
-        if octets != _SHORT_BYTES and (octets != _LONG_BYTES or data[_SHORT_BYTES:_REPORT_AT] != _REPORTS):
+    def from_bytes(cls, data: bytes, key: StampKey | None = None) -> UsualProbe | None:
+        """Decode a probe; None of any other layout, and of one that is corrupt or has a wrong tag."""
+        layout = _SEALED if key else _PLAIN
+        end = len(data) - layout.seal
+        if end != layout.short and (end != layout.long or data[layout.short : layout.report_at] != _REPORTS):
             return None
-        sequence, timestamp, error, ssid, asks, head, sent, t1, answered, t4 = _PROBE.unpack_from(data)
+        sequence, timestamp, error, ssid, asks, head, told_value = layout.probe.unpack_from(data)
         if asks != _ASKS or head != _TELLS or ssid or not error & 0xFF:
             return None
-        return cls(data, sequence, timestamp, error, (sent, t1, answered, t4))
+        if key and not _is_sealed(data, end, _SEALS, key):
+            return None
+        return cls(sequence, timestamp, error, told_value, data[layout.report_at : end] or None)
 
     @property
     def estimate(self) -> ErrorEstimate:
@@ -72,12 +108,7 @@ class UsualProbe(NamedTuple):
     @property
     def told(self) -> SenderFollowUp:
         """What the sender tells of earlier probes."""
-        return SenderFollowUp(*self.told_fields)
-
-    @property
-    def interfaces(self) -> bytes | None:
-        """What it tells of its interfaces: the value of TLV 241."""
-        return self.data[_REPORT_AT:] or None
+        return SenderFollowUp.from_value(self.told_value)
 
     def reply(
         self,
@@ -89,10 +120,10 @@ class UsualProbe(NamedTuple):
         ttl: int,
         previous: FollowUp,
         interfaces: bytes,
+        key: StampKey | None = None,
     ) -> bytes:
         """Encode the answer; what is not copied from the probe is as in `ReflectorPacket` and `Answers`."""
-        data = self.data
-        base = _REPLY.pack(
+        data = (_SEALED if key else _PLAIN).reply.pack(
             number,
             timestamp,
             error,
@@ -101,16 +132,17 @@ class UsualProbe(NamedTuple):
             self.sequence,
             self.timestamp,
             self.error,
-            0,
             ttl,
             _FOLLOWS_UP,
             previous.sequence,
             previous.transmitted,
             SOFTWARE_LOCAL if previous.transmitted else 0,
             _COPIED,
-            data[_TOLD_AT:_SHORT_BYTES],
+            self.told_value,
         )
-        return base if len(data) == _SHORT_BYTES else base + _REPORTED + interfaces
+        if self.interfaces:
+            data += _REPORTED + interfaces
+        return _sealed(data, key) if key else data
 
 
 class UsualReply(NamedTuple):
@@ -129,15 +161,18 @@ class UsualReply(NamedTuple):
     ssid: int = 0
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> UsualReply | None:
-        """Decode a reply; None of any other layout, and of one that is corrupt."""
-        octets = len(data)
-        if octets != _SHORT_BYTES and (octets != _LONG_BYTES or data[_SHORT_BYTES:_REPORT_AT] != _REPORTED):
+    def from_bytes(cls, data: bytes, key: StampKey | None = None) -> UsualReply | None:
+        """Decode a reply; None of any other layout, and of one that is corrupt or has a wrong tag."""
+        layout = _SEALED if key else _PLAIN
+        end = len(data) - layout.seal
+        if end != layout.short and (end != layout.long or data[layout.short : layout.report_at] != _REPORTED):
             return None
-        fields = _REPLY.unpack_from(data)
-        sequence, t3, error, ssid, t2, sender_sequence, t1, sender_error, _, ttl = fields[:10]
-        head, previous, transmitted, _, copied, _ = fields[10:]
+        fields = layout.reply.unpack_from(data)
+        sequence, t3, error, ssid, t2, sender_sequence, t1, sender_error, ttl = fields[:9]
+        head, previous, transmitted, _, copied, _ = fields[9:]
         if head != _FOLLOWS_UP or copied != _COPIED or ssid or not (error & 0xFF and sender_error & 0xFF):
+            return None
+        if key and not _is_sealed(data, end, _ANSWERS_SEAL, key):
             return None
         return cls(
             sequence,
@@ -148,5 +183,21 @@ class UsualReply(NamedTuple):
             t1,
             ttl,
             FollowUp(previous, transmitted),
-            data[_REPORT_AT:] or None,
+            data[layout.report_at : end] or None,
         )
+
+
+def _is_sealed(data: bytes, end: int, head: bytes, key: StampKey) -> bool:
+    """Whether the base has its tag, and the TLVs, which end at `end`, have theirs."""
+    tag_at = end + _HEAD_BYTES
+    return (
+        data[end:tag_at] == head
+        and key.verifies(data[:PROTECTED_BYTES], data[PROTECTED_BYTES:AUTHENTICATED_BASE_BYTES])
+        and key.verifies(data[:_SEQUENCE_BYTES] + data[AUTHENTICATED_BASE_BYTES:end], data[tag_at:])
+    )
+
+
+def _sealed(data: bytes, key: StampKey) -> bytes:
+    """A reply of which the tags are missing, with them."""
+    protected, tlvs = data[:PROTECTED_BYTES], data[AUTHENTICATED_BASE_BYTES:]
+    return protected + key.tag(protected) + tlvs + _ANSWERS_SEAL + key.tag(data[:_SEQUENCE_BYTES] + tlvs)

@@ -8,8 +8,19 @@ from tests.interceptor.network import Network
 from tests.namespaces import Namespaces
 
 
-@pytest.fixture
-def network(namespaces: Namespaces) -> Iterator[Network]:
+@pytest.fixture(scope="module")
+def row() -> Iterator[Network]:
     """Three hosts in a row, of which the middle one intercepts."""
-    with Network(namespaces) as network:
-        yield network
+    namespaces = Namespaces()
+    try:
+        with Network(namespaces) as network:
+            yield network
+    finally:
+        namespaces.remove()
+
+
+@pytest.fixture
+def network(row: Network) -> Iterator[Network]:
+    """The row, on which no test before has left anything."""
+    yield row
+    row.clean()

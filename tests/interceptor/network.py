@@ -11,7 +11,7 @@ from typing import Self
 from interceptor.firewall import InterceptionRule, RuleBackend
 from interceptor.nfqueue import QUEUE_LENGTH, SOCKET_BUFFER_BYTES, KernelQueue
 from interceptor.packet import decode_packet, with_payload
-from interceptor.packet_queue import InterceptedPacket, PacketHandler
+from interceptor.packet_queue import InterceptedPacket, PacketHandler, Shortcut, no_shortcut
 from tests.interceptor.datagram import ROUTER_ALERT
 from tests.namespaces import Namespace, Namespaces, in_namespace
 
@@ -48,6 +48,12 @@ class Network:
 
     def __exit__(self, *failure: object) -> None:
         self._stack.close()
+
+    def clean(self) -> None:
+        """Take out all rules and throw away what has arrived since somebody looked."""
+        self.r.run("nft", "flush", "ruleset")
+        while _readable(self._receiver, 0):
+            self._receiver.recv(65535)
 
     def send(
         self,
@@ -89,10 +95,14 @@ class Network:
         *,
         length: int = QUEUE_LENGTH,
         socket_buffer_bytes: int = SOCKET_BUFFER_BYTES,
+        shortcut: Shortcut = no_shortcut,
     ) -> Iterator[KernelQueue]:
         """Rule and queue hold on r."""
         with intercepted_at(
-            self.r, handler, backend, rule, length=length, socket_buffer_bytes=socket_buffer_bytes
+            *(self.r, handler, backend, rule),
+            length=length,
+            socket_buffer_bytes=socket_buffer_bytes,
+            shortcut=shortcut,
         ) as queue:
             yield queue
 
@@ -117,10 +127,16 @@ def intercepted_at(
     *,
     length: int = QUEUE_LENGTH,
     socket_buffer_bytes: int = SOCKET_BUFFER_BYTES,
+    shortcut: Shortcut = no_shortcut,
 ) -> Iterator[KernelQueue]:
     """Rule and queue hold on a router; the rule goes first."""
     with in_namespace(router.name):
-        queue = KernelQueue(rule.queue_number, handler, length=length, socket_buffer_bytes=socket_buffer_bytes)
+        queue = KernelQueue(
+            *(rule.queue_number, handler),
+            length=length,
+            socket_buffer_bytes=socket_buffer_bytes,
+            shortcut=shortcut,
+        )
     with queue:
         with in_namespace(router.name):
             backend.install(rule)

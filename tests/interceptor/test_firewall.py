@@ -20,8 +20,8 @@ from interceptor.firewall import (
 )
 from interceptor.iptables import Limits
 from interceptor.rule import LONGEST_MEMORY_MS
-from schemas.payload import COMPRESSED
 from schemas.errors import HostError, UsageError
+from schemas.payload import COMPRESSED
 from tests.interceptor.datagram import ROUTER_ALERT, build_datagram
 from tests.interceptor.network import PORT, Network, grow, process
 from tests.namespaces import Namespaces, in_namespace
@@ -65,7 +65,7 @@ class FakeCommands:
 )
 def test_a_number_out_of_its_range_is_refused(field: str, value: int) -> None:
     with pytest.raises(UsageError, match=f"^{field}: got {value}"):
-        InterceptionRule(**{"queue_number": 7, field: value})
+        replace(RULE, **{field: value})  # type: ignore[arg-type]
 
 
 def test_a_rule_of_several_queues_ends_before_the_numbers_do() -> None:

@@ -88,3 +88,24 @@ def test_a_packet_takes_one_verdict_only() -> None:
     with pytest.raises(RuntimeError, match="already given"):
         packet.drop()
     assert packet.verdict == Verdict(b"a", b"a")
+
+
+def test_what_the_shortcut_replaces_the_handler_never_sees() -> None:
+    seen = []
+
+    def note(packet: InterceptedPacket) -> None:
+        seen.append(packet.payload)
+        packet.accept()
+
+    def shortcut(packet: bytes) -> bytes | None:
+        if packet == b"bad":
+            raise LookupError("no such segment")
+        return b"replaced" if packet == b"usual" else None
+
+    queue = MemoryQueue(note, shortcut=shortcut)
+    for packet in (b"usual", b"other", b"bad"):
+        queue.put(packet)
+    queue.process_pending()
+    assert [verdict.forwarded for verdict in queue.take_verdicts()] == [b"replaced", b"other", b"bad"]
+    assert seen == [b"other", b"bad"]
+    assert (queue.handled, queue.failed) == (3, 1)

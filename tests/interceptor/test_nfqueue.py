@@ -14,7 +14,7 @@ from scapy.layers.inet import IP, UDP
 from interceptor import nfqueue
 from interceptor.firewall import InterceptionRule, IptablesRules
 from interceptor.nfqueue import KernelQueue, fail_open_request
-from interceptor.packet import decode_packet
+from interceptor.packet import decode_packet, with_payload
 from interceptor.packet_queue import LONGEST_PACKET_BYTES, InterceptedPacket
 from schemas.errors import HostError, UsageError
 from tests.interceptor.datagram import ROUTER_ALERT, build_datagram, recomputed
@@ -28,6 +28,13 @@ SO_TIMESTAMP = 29
 
 def payloads(packets: list[bytes]) -> list[bytes]:
     return [bytes(IP(packet)[UDP].payload) for packet in packets]
+
+
+def set_mtu(network: Network, mtu_bytes: int) -> None:
+    """Of all interfaces of the row."""
+    for namespace in (network.a, network.r, network.b):
+        for interface in namespace.interfaces:
+            namespace.run("ip", "link", "set", interface, "mtu", str(mtu_bytes))
 
 
 @contextmanager
@@ -119,9 +126,7 @@ def test_an_interrupt_passes_and_its_packet_goes_on(network: Network) -> None:
 @pytest.mark.netns
 @pytest.mark.parametrize("excess", [0, 1, 1000])
 def test_a_packet_longer_than_the_library_reads_goes_on_whole(network: Network, excess: int) -> None:
-    for namespace in (network.a, network.r, network.b):
-        for interface in namespace.interfaces:
-            namespace.run("ip", "link", "set", interface, "mtu", "9000")
+    set_mtu(network, 9000)
     # All that the kernel may tell beside the packet takes room in the library's buffer, too.
     network.r.run("iptables", "-t", "raw", "-A", "PREROUTING", "-j", "MARK", "--set-mark", "5")
     payload = bytes(LONGEST_PACKET_BYTES - 32 + excess)
@@ -130,6 +135,7 @@ def test_a_packet_longer_than_the_library_reads_goes_on_whole(network: Network, 
         process(queue, handled=1)
         assert payloads(network.received(1)) == [payload if excess else payload + b"<mrp/>"]
         assert queue.counters().failed == (1 if excess else 0)
+    set_mtu(network, 1500)
 
 
 @pytest.mark.netns
@@ -277,3 +283,19 @@ def test_datagrams_without_a_checksum_get_one(network: Network) -> None:
         (arrived,) = network.received(1)
     assert payloads([arrived]) == [b"<mr/><mrp/>"]
     assert arrived == recomputed(arrived)
+
+
+@pytest.mark.netns
+def test_what_the_shortcut_replaces_the_handler_never_sees(network: Network) -> None:
+    def shortcut(packet: bytes) -> bytes | None:
+        decoded = decode_packet(packet)
+        if decoded.payload == b"bad":
+            raise LookupError("no such segment")
+        return with_payload(decoded, b"replaced") if decoded.payload == b"usual" else None
+
+    with network.intercepted(grow, IPTABLES, RULE, shortcut=shortcut) as queue:
+        for payload in (b"usual", b"other", b"bad"):
+            network.send(payload)
+        process(queue, handled=3)
+        assert payloads(network.received(3)) == [b"replaced", b"other<mrp/>", b"bad<mrp/>"]
+        assert queue.counters().failed == 1

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from prober.clock_state import ClockState
-from prober.stamp.authentication import StampKey
+from prober.stamp.authentication import StampKey, sole_key
 from prober.stamp.direct import DirectSession
 from prober.stamp.fault import ProbeFault
 from prober.stamp.packet import STAMP_PORT
@@ -125,7 +125,7 @@ def test_our_reflector_answers_foreign_senders(
     async def converse() -> list[dict[str, int]]:
         faults: Counter[ProbeFault] = Counter()
         key = None if secret == "-" else StampKey.from_hex(secret)
-        reflector = Reflector(lambda address: None, key=key, stateless=stateless, faults=faults)
+        reflector = Reflector(lambda address: None, key_of=sole_key(key), stateless=stateless, faults=faults)
         with in_namespace(right.name):
             opened = UdpReflector(
                 LoneReflector(reflector, CLOCK, faults), "0.0.0.0", STAMP_PORT, now_ns=time.time_ns

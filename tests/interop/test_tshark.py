@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from prober.clock_state import ClockState
-from prober.stamp.authentication import StampKey
+from prober.stamp.authentication import StampKey, sole_key
 from prober.stamp.direct import DirectSession
 from prober.stamp.fault import ProbeFault
 from prober.stamp.packet import STAMP_PORT
@@ -52,7 +52,7 @@ def conversation(left: Namespace, right: Namespace, file: Path, probe_format: Pr
 
     async def run() -> None:
         faults: Counter[ProbeFault] = Counter()
-        reflector = Reflector(lambda address: None, key=probe_format.key, faults=faults)
+        reflector = Reflector(lambda address: None, key_of=sole_key(probe_format.key), faults=faults)
         direct = DirectSession(
             right.addresses[0],
             clock=CLOCK,

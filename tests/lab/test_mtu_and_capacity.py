@@ -17,7 +17,7 @@ from prober.interfaces.netlink import Netlink
 from prober.path_mtu.codec import StampMtuCodec
 from prober.path_mtu.driver import MtuProber
 from prober.path_mtu.search import MtuTimes
-from prober.stamp.authentication import StampKey
+from prober.stamp.authentication import StampKey, sole_key
 from prober.stamp.reflector import Reflector
 from prober.stamp.udp_reflector import LoneReflector, UdpReflector
 from prober.timestamp import NS_PER_MS, ErrorEstimate
@@ -73,7 +73,7 @@ def monitor(namespace: Namespace, give: Given, **capacity: float) -> InterfaceMo
 @asynccontextmanager
 async def reflecting(namespace: Namespace, key: StampKey | None = None) -> AsyncIterator[None]:
     with in_namespace(namespace.name):
-        lone = LoneReflector(Reflector(lambda _: None, key=key), CLOCK, Counter())
+        lone = LoneReflector(Reflector(lambda _: None, key_of=sole_key(key)), CLOCK, Counter())
         reflector = UdpReflector(lone, namespace.addresses[0], PORT, now_ns=time.time_ns)
     reflector.start()
     try:
@@ -95,7 +95,7 @@ async def searching(
     interfaces = monitor(source, give)
     prober = MtuProber(
         source.addresses[0],
-        codec=StampMtuCodec(now_ns=time.time_ns, error=lambda: ERROR, key=key),
+        codec=StampMtuCodec(now_ns=time.time_ns, error=lambda: ERROR, key_of=sole_key(key)),
         limit_of=limit_of or interfaces.mtu_toward,
         give=give,
         withdraw=give.withdraw,

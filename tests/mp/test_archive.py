@@ -60,6 +60,7 @@ def test_what_waited_is_drained_at_the_next_start(tmp_path: Path) -> None:
     async def story() -> None:
         archive = Archive(url, tmp_path)
         archive.open()
+        archive.drain_soon()  # as housekeeping does
         await archive.close()
 
     asyncio.run(story())

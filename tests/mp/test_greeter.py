@@ -9,7 +9,7 @@ import pytest
 from mp.greeter import Greeter
 from prober.discovery import Discovery
 from schemas.errors import HostError
-from schemas.message import MeasureRequest, Message, SegmentRecord, SegmentState
+from schemas.message import Carrier, MeasureRequest, Message, SegmentRecord, SegmentState
 from schemas.xml_codec import message_from_xml, message_to_xml
 
 
@@ -18,15 +18,17 @@ class Network:
 
     def __init__(self) -> None:
         self.sent: list[Message] = []
+        self.carriers: list[Carrier] = []
         self.found: list[str] = []
         self.is_routed = True
         discovery = Discovery(random_source=random.Random(3), interval_ms=60_000)
         self.greeter = Greeter(discovery, address="10.0.0.1", send=self.send, on_neighbor=self.found.append)
         discovery.seek("10.0.0.9", 0)
 
-    def send(self, request: MeasureRequest) -> None:
+    def send(self, request: MeasureRequest, carrier: Carrier) -> None:
         if not self.is_routed:
             raise HostError("destination: network is unreachable")
+        self.carriers.append(carrier)
         self.sent.append(message_from_xml(message_to_xml(Message(request=request))))
 
 
@@ -73,3 +75,12 @@ def test_without_a_route_it_goes_on() -> None:
     network.is_routed = True
     network.greeter.greet(60_000, created_at_ms=7)
     assert len(network.sent) == 1
+
+
+def test_a_hello_that_nobody_answers_goes_without_router_alert_and_so_do_those_after_its_answer() -> None:
+    network = Network()
+    network.greeter.greet(0, created_at_ms=7)
+    network.greeter.greet(60_000, created_at_ms=7)
+    network.greeter.take(answer(network.sent[-1], "10.0.0.2"), 60_010)
+    network.greeter.greet(600_000, created_at_ms=7)
+    assert network.carriers == [Carrier.ROUTER_ALERT, Carrier.UDP, Carrier.UDP]

@@ -10,8 +10,17 @@ from dataclasses import replace
 import pytest
 
 from interceptor.memory_queue import MemoryQueue
+from interceptor.packet import decode_packet
 from mp import clock, packet_process
-from mp.bridge import HostChanged, ReportReady, SegmentKnown, UpstreamSeen, event_from_bytes, event_to_bytes
+from mp.bridge import (
+    HostChanged,
+    ReportReady,
+    SegmentGone,
+    SegmentKnown,
+    UpstreamSeen,
+    event_from_bytes,
+    event_to_bytes,
+)
 from mp.packet_process import RETELL_MS, PacketProcess
 from schemas.message import MeasureRequest, Message
 from schemas.payload import message_from_payload
@@ -63,6 +72,59 @@ def test_a_last_point_reports_what_the_service_told_it(bridge: tuple[socket.sock
     assert message_from_payload(event.report.payload).records[0].metrics == {"loss": loss}
 
 
+def test_packets_like_one_before_are_extended_at_once_until_something_changes(
+    bridge: tuple[socket.socket, socket.socket],
+) -> None:
+    ours, theirs = bridge
+    process = PacketProcess(theirs, SETUP)
+    known = SegmentKnown(upstream="10.0.0.9", newest_sample_at_ms=clock.now_ms(), metrics={"loss": loss_of(9, 0)})
+    ours.send(event_to_bytes(known))
+    process.read_events()
+    queue = MemoryQueue(process.handle, shortcut=process.extended)
+
+    def records_of(*ids: str) -> list[int]:
+        """How many metrics the record of each forwarded request has."""
+        for one in ids:
+            queue.put(datagram(replace(REQUEST, destination="10.9.9.9", id=one * 32)))
+        queue.process_pending()
+        payloads = (decode_packet(verdict.forwarded or b"").payload for verdict in queue.take_verdicts())
+        messages = [message_from_payload(payload) for payload in payloads]
+        assert [message.request.id for message in messages] == [one * 32 for one in ids]
+        return [len(message.records[0].metrics) for message in messages]
+
+    assert records_of("a", "b", "c") == [1, 1, 1]
+    assert process.extended_at_once == 2
+    ours.send(event_to_bytes(SegmentGone(upstream="10.0.0.9")))
+    process.read_events()
+    assert records_of("d", "e") == [0, 0]
+    assert process.extended_at_once == 2
+
+
+def test_now_and_then_the_pipeline_sees_a_packet_of_each_kind(
+    bridge: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, theirs = bridge
+    later_ms = 0
+    monotonic_ms = clock.monotonic_ms
+    monkeypatch.setattr("mp.packet_process.clock.monotonic_ms", lambda: monotonic_ms() + later_ms)
+    process = PacketProcess(theirs, SETUP)
+    known = SegmentKnown(upstream="10.0.0.9", newest_sample_at_ms=clock.now_ms(), metrics={"loss": loss_of(9, 0)})
+    ours.send(event_to_bytes(known))
+    process.read_events()
+    queue = MemoryQueue(process.handle, shortcut=process.extended)
+
+    def at_once(destination: str) -> int:
+        before = process.extended_at_once
+        process.turn_began_ms = monotonic_ms() + later_ms
+        queue.put(datagram(replace(REQUEST, destination=destination)))
+        queue.process_pending()
+        return process.extended_at_once - before
+
+    assert [at_once("10.9.9.8"), at_once("10.9.9.8")] == [0, 1]
+    later_ms = RETELL_MS
+    assert [at_once("10.9.9.9"), at_once("10.9.9.8")] == [0, 0]
+
+
 def test_an_unknown_upstream_is_told_to_the_service(bridge: tuple[socket.socket, socket.socket]) -> None:
     ours, theirs = bridge
     queue = MemoryQueue(PacketProcess(theirs, SETUP).handle)
@@ -86,15 +148,26 @@ def test_a_new_address_of_the_host_is_its_own_from_then_on(bridge: tuple[socket.
 def test_a_turn_that_takes_too_long_lets_the_rest_pass_unchanged(
     bridge: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _, theirs = bridge
+    ours, theirs = bridge
     process = PacketProcess(theirs, SETUP)
-    queue = MemoryQueue(process.handle)
+    queue = MemoryQueue(process.handle, shortcut=process.extended)
+    known = SegmentKnown(upstream="10.0.0.9", newest_sample_at_ms=clock.now_ms(), metrics={"loss": loss_of(9, 0)})
+    ours.send(event_to_bytes(known))
+    process.read_events()
+    packet = datagram(replace(REQUEST, destination="10.9.9.9"))
+
+    def unchanged(number: int) -> list[bool]:
+        for _ in range(number):
+            queue.put(packet)
+        queue.process_pending()
+        return [verdict.forwarded == packet for verdict in queue.take_verdicts()]
+
+    assert unchanged(2) == [False, False]
     monkeypatch.setattr(packet_process, "LONGEST_TURN_MS", -1)
-    packet = datagram(REQUEST)
-    queue.put(packet)
-    queue.process_pending()
-    (verdict,) = queue.take_verdicts()
-    assert verdict.forwarded == packet
+    at_once = packet_process.LOOK_AT_CLOCK - process.extended_at_once
+    assert unchanged(at_once + 5) == [False] * at_once + [True] * 5
+    monkeypatch.setattr(packet_process, "LONGEST_TURN_MS", 10**9)
+    assert unchanged(3) == [False] * 3
 
 
 def test_the_end_of_the_service_is_noticed_also_with_events_unread(

@@ -4,10 +4,12 @@ import time
 
 from mp.config import configuration_from_toml
 from mp.host import HostState
+from mp.keys.probe_keys import ProbeKeys
 from mp.segments import QUIET_TURNS, Segments, Told
 from prober.stamp.datagram import Datagram
 from prober.stamp.packet import SenderPacket
 from prober.timestamp import NS_PER_S, ErrorEstimate, ntp_from_unix_ns
+from schemas.keyring import NO_KEYS
 from schemas.metrics import METRICS
 
 OWN = "10.0.0.1"
@@ -19,7 +21,8 @@ def measured_segments() -> Segments:
     configuration = configuration_from_toml(f'[point]\naddress = "{OWN}"\n')
     assert configuration.point is not None
     host = HostState(addresses=(OWN,), smallest_mtu_bytes=1500)
-    segments = Segments(configuration, configuration.point, host, plugins=(), registry=METRICS, key=None)
+    keys = ProbeKeys(NO_KEYS)
+    segments = Segments(configuration, configuration.point, host, plugins=(), registry=METRICS, keys=keys)
     for number in range(12):
         for peer in PEERS:
             hear(segments, peer, number, time.time_ns() - (12 - number) * NS_PER_S // 10)

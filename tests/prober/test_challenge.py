@@ -16,7 +16,7 @@ from prober.challenge import (
     SILENCE_NS,
     Challenges,
 )
-from prober.stamp.authentication import StampKey
+from prober.stamp.authentication import StampKey, sole_key
 from prober.stamp.packet import ReflectorPacket, SenderPacket, probe_ssid
 from prober.stamp.session import Probe
 from prober.timestamp import ErrorEstimate
@@ -30,7 +30,7 @@ HEADERS_BYTES = 28
 
 
 def challenges(key: StampKey | None = None) -> Challenges:
-    return Challenges(random_source=random.Random(7), key=key)
+    return Challenges(random_source=random.Random(7), key_of=sole_key(key))
 
 
 def reply_to(probe: Probe, key: StampKey | None = None) -> ReflectorPacket:

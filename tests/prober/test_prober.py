@@ -6,9 +6,9 @@ import pytest
 
 from prober.clock_state import ClockState
 from prober.neighbor import FORGOTTEN_NS
-from prober.prober import MAX_SEGMENTS, Prober
+from prober.prober import MAX_SEGMENTS, NEWCOMERS_PER_S, Prober
 from prober.segment import METRICS_MEASURED, Event, Role
-from prober.stamp.authentication import StampKey
+from prober.stamp.authentication import StampKey, sole_key
 from prober.stamp.datagram import Datagram
 from prober.stamp.packet import SenderPacket
 from prober.stamp.reply_budget import SOURCE_RATE_PER_S, WHOLE_RATE_PER_S
@@ -147,11 +147,15 @@ def test_segments_are_bounded_and_the_learned_one_of_least_use_gives_way() -> No
     assert "10.9.0.1" not in peers
 
 
+NEWCOMER_GAP_NS = round(S / NEWCOMERS_PER_S)
+"""At this pace each gets a segment."""
+
+
 def test_strangers_that_probe_us_drive_no_wanted_peer_out() -> None:
     point = prober()
     point.want("10.8.0.1", START_NS)
     for number in range(MAX_SEGMENTS + 5):
-        hear(point, f"10.9.{number // 256}.{number % 256}", START_NS + S + number)
+        hear(point, f"10.9.{number // 256}.{number % 256}", START_NS + S + number * NEWCOMER_GAP_NS)
     peers = {snapshot.peer for snapshot in point.segments(START_NS)}
     assert len(peers) == MAX_SEGMENTS
     assert "10.8.0.1" in peers
@@ -238,7 +242,9 @@ def test_a_session_beside_the_overlay_makes_no_neighbor_and_stops_no_session() -
 def test_points_with_one_key_measure_each_other_and_one_without_is_refused() -> None:
     link = SimulatedLink(Direction(), Direction())
     for address in (LOWER, HIGHER):
-        link.points[address] = Prober(address, random_source=random.Random(address), clock=CLOCK, key=KEY)
+        link.points[address] = Prober(
+            address, random_source=random.Random(address), clock=CLOCK, key_of=sole_key(KEY)
+        )
     link.points[LOWER].want(HIGHER, link.now_ns)
     link.run(10)
     for address in (LOWER, HIGHER):

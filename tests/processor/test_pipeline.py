@@ -16,7 +16,7 @@ from processor.tail_table import Tail, TailSegment, TailTable
 from processor.trust import Trust
 from schemas.authentication import Standing, record_standings, signed_request
 from schemas.keyring import NO_KEYS, HmacKey, KeyIdentity, Keyring
-from schemas.message import MeasureRequest, Message, SegmentState
+from schemas.message import Carrier, MeasureRequest, Message, SegmentState
 from schemas.payload import message_from_payload, payload_from_xml
 from schemas.xml_codec import message_to_xml
 from tests.statistics import segment_statistics
@@ -392,3 +392,39 @@ def test_a_path_is_asked_for_by_requests_that_would_take_an_answer_from_knowledg
     assert point.paths_asked == []
     point.takes(Message(request=replace(REQUEST, max_age_ms=1000)))
     assert point.paths_asked == [REQUEST.destination]
+
+
+def relayed(
+    point: Point,
+    *,
+    source: str = REQUEST.source,
+    destination: str = "192.168.0.2",
+    request: MeasureRequest = REQUEST,
+) -> Decision:
+    return point.pipeline.process(
+        message_to_xml(Message(request=REQUEST)), source=source, destination=destination, now_ms=NOW_MS, room=ROOM
+    )
+
+
+def test_what_the_point_before_sent_to_this_one_is_extended_and_relayed_on() -> None:
+    decision = relayed(Point("10.0.0.2").knows("10.0.0.1"))
+    assert isinstance(decision, Forward)
+    assert decision.relay_toward == REQUEST.destination
+    assert [record.current for record in message_from_payload(decision.payload).records] == ["10.0.0.2"]
+
+
+def test_the_last_point_reports_what_was_relayed_to_it_and_says_so() -> None:
+    decision = relayed(Point("10.0.0.2", serves=("10.0.0.200/32",)).knows("10.0.0.1"))
+    assert isinstance(decision, SendReport)
+    assert decision.report.carrier is Carrier.RELAY
+
+
+@pytest.mark.parametrize(
+    ("source", "destination"),
+    [("10.0.0.66", "10.0.0.2"), ("10.0.0.1", "10.0.0.77")],
+    ids=["from somebody else", "to somebody else"],
+)
+def test_nothing_is_relayed_for_whom_the_message_does_not_name_last(source: str, destination: str) -> None:
+    point = Point("10.0.0.2").knows("10.0.0.1")
+    assert isinstance(relayed(point, source=source, destination=destination), PassThrough)
+    assert point.asked == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from importlib import import_module
 
 import pytest
 
@@ -115,6 +116,18 @@ class Point:
         return self.pipeline.process(
             decoded.payload, source=decoded.source, destination=decoded.destination, now_ms=now_ms, room=self.room
         )
+
+
+def test_the_module_was_built() -> None:
+    assert import_module("mp.fast_lane._lane"), "install the project again, with a C compiler"
+
+
+def test_without_the_module_everything_is_left_to_the_pipeline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lane, "_lane", None)
+    packet = datagram(document())
+    point = Point().seen(packet)
+    assert point.extended(packet) is None
+    point.lane.forget()
 
 
 @pytest.mark.parametrize("points", [0, 1, 2, 3])

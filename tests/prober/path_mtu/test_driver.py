@@ -21,10 +21,10 @@ QUICK = MtuTimes(least_timeout_ns=50 * NS_PER_MS, confirm_ns=100 * NS_PER_MS)
 class PlainCodec:
     """A number and zeros."""
 
-    def write(self, sequence: int, size_octets: int) -> bytes:
+    def write(self, address: str, sequence: int, size_octets: int) -> bytes:
         return sequence.to_bytes(4, "big").ljust(size_octets, b"\0")
 
-    def read(self, data: bytes) -> int | None:
+    def read(self, address: str, data: bytes) -> int | None:
         if data == b"broken":
             raise ProbeError("broken")
         return int.from_bytes(data[:4], "big") if len(data) > 4 else None

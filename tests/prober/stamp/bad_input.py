@@ -16,7 +16,7 @@ import pytest
 from prober.clock_state import ClockState
 from prober.prober import Prober
 from prober.segment import Event, Segment
-from prober.stamp.authentication import StampKey
+from prober.stamp.authentication import StampKey, sole_key
 from prober.stamp.packet import SenderPacket
 from prober.stamp.tlv import FollowUp, Tlv, TlvFlag, TlvType
 from prober.timestamp import NS_PER_S, ErrorEstimate, ntp_from_unix_ns
@@ -105,7 +105,13 @@ def run(main: Coroutine[Any, Any, None]) -> None:
 async def running(bed: Bed, key: StampKey | None) -> AsyncIterator[Points]:
     left, right = (
         UdpProber(
-            Prober(side.addresses[0], random_source=random.Random(1), clock=CLOCK, rate_per_s=RATE_PER_S, key=key),
+            Prober(
+                side.addresses[0],
+                random_source=random.Random(1),
+                clock=CLOCK,
+                rate_per_s=RATE_PER_S,
+                key_of=sole_key(key),
+            ),
             now_ns=time.time_ns,
             monotonic_ns=time.monotonic_ns,
         )

@@ -10,7 +10,7 @@ import pytest
 from prober.clock_state import ClockState
 from prober.prober import Prober
 from prober.segment import Segment
-from prober.stamp.authentication import StampKey
+from prober.stamp.authentication import StampKey, sole_key
 from prober.stamp.direct import DirectSession
 from prober.stamp.fault import ProbeFault
 from prober.stamp.probe_format import ProbeFormat
@@ -42,7 +42,7 @@ def measure(
         faults: Counter[ProbeFault] = Counter()
         key = options.get("key")
         assert key is None or isinstance(key, StampKey)
-        reflector = Reflector(lambda address: None, key=key, stateless=stateless, faults=faults)
+        reflector = Reflector(lambda address: None, key_of=sole_key(key), stateless=stateless, faults=faults)
         direct = direct_session(right.addresses[0], **options)
         with in_namespace(left.name):
             direct.open()

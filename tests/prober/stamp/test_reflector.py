@@ -6,7 +6,7 @@ import pytest
 
 from prober.clock_state import ClockState
 from prober.segment import Event, Segment
-from prober.stamp.authentication import StampKey
+from prober.stamp.authentication import StampKey, sole_key
 from prober.stamp.datagram import Datagram
 from prober.stamp.fault import ProbeFault
 from prober.stamp.packet import ReflectorPacket, SenderPacket
@@ -221,7 +221,7 @@ def test_a_session_with_an_ssid_is_part_of_no_segment() -> None:
 
 
 def test_authenticated_probes_get_authenticated_answers_with_follow_ups() -> None:
-    reflector = Reflector(lambda address: None, key=KEY)
+    reflector = Reflector(lambda address: None, key_of=sole_key(KEY))
     told = []
     for sequence in range(3):
         reply = answer(reflector, sealed_probe(sequence, START_NS + sequence), START_NS + sequence)
@@ -234,7 +234,7 @@ def test_authenticated_probes_get_authenticated_answers_with_follow_ups() -> Non
 
 
 def test_with_a_key_nothing_else_is_answered_and_without_it_nothing_authenticated() -> None:
-    with_key, without = Reflector(lambda address: None, key=KEY), Reflector(lambda address: None)
+    with_key, without = Reflector(lambda address: None, key_of=sole_key(KEY)), Reflector(lambda address: None)
     assert refusal(with_key, probe(0, START_NS), START_NS) == "not-authenticated"
     assert refusal(with_key, probe(0, START_NS, bytes(100)), START_NS) == "wrong-authentication"
     assert refusal(without, sealed_probe(0, START_NS), START_NS) == "unexpectedly-authenticated"
@@ -244,7 +244,7 @@ def test_with_a_key_nothing_else_is_answered_and_without_it_nothing_authenticate
 def test_tlvs_without_a_right_seal_come_back_flagged_and_are_not_used() -> None:
     faults: Counter[ProbeFault] = Counter()
     segment = Segment(SENDER.address)
-    reflector = Reflector(lambda address: segment, key=KEY, faults=faults)
+    reflector = Reflector(lambda address: segment, key_of=sole_key(KEY), faults=faults)
     forged = sender_extension(SenderFollowUp(0, ntp_from_unix_ns(START_NS), 0, 0))
     data = SenderPacket(0, ntp_from_unix_ns(START_NS), ONE_MS, extension=forged).to_bytes(KEY)
     packet = ReflectorPacket.from_bytes(answer(reflector, data, START_NS + MS).data, KEY)
@@ -258,7 +258,7 @@ def test_tlvs_without_a_right_seal_come_back_flagged_and_are_not_used() -> None:
 
 def test_an_authenticated_probe_is_answered_once() -> None:
     faults: Counter[ProbeFault] = Counter()
-    reflector = Reflector(lambda address: None, key=KEY, faults=faults)
+    reflector = Reflector(lambda address: None, key_of=sole_key(KEY), faults=faults)
     plain = SenderPacket(0, ntp_from_unix_ns(START_NS), ONE_MS).to_bytes(KEY)
     answer(reflector, plain, START_NS)
     again = reflector.probe_received(came(plain, START_NS), now_ns=START_NS, clock=CLOCK)
@@ -267,7 +267,7 @@ def test_an_authenticated_probe_is_answered_once() -> None:
 
 
 def test_an_old_authenticated_probe_is_refused_by_its_age_from_anywhere() -> None:
-    reflector = Reflector(lambda address: None, key=KEY)
+    reflector = Reflector(lambda address: None, key_of=sole_key(KEY))
     data = sealed_probe(0, START_NS, synchronized=True)
     other = Source("192.0.2.66", 1)
     assert refusal(reflector, data, START_NS + OLDEST_PROBE_NS + S, other, SYNCHRONIZED) == "replayed"
@@ -277,7 +277,7 @@ def test_an_old_authenticated_probe_is_refused_by_its_age_from_anywhere() -> Non
 
 def test_without_synchronized_clocks_an_old_probe_is_refused_by_what_its_session_has_sent_since() -> None:
     segment = Segment(SENDER.address)
-    reflector = Reflector(lambda address: segment, key=KEY)
+    reflector = Reflector(lambda address: segment, key_of=sole_key(KEY))
     old = sealed_probe(5_000, START_NS - 3_600 * S)
     answer(reflector, sealed_probe(0, START_NS), START_NS)
     assert refusal(reflector, old, START_NS + S) == "replayed"

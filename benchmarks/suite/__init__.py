@@ -1,0 +1,1 @@
+"""The benchmark suite: the command is `scripts/bench`, what is measured is said in docs/performance.md."""

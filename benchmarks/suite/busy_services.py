@@ -1,0 +1,124 @@
+"""A point with all its services at work: neighbors to measure, HTTP questions to answer, results to store."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+
+from benchmarks.noise_floor import forked
+from benchmarks.probe_cost import Network, serve_peers
+from benchmarks.suite.bench_network import BUSY, FAR, PEERS, BenchNetwork, RunningPoint
+from benchmarks.suite.handler import ROOT
+from lab.namespaces import inside, processes_inside, run_batch
+from requestor.client import Client
+from schemas.errors import HostError
+
+NEIGHBORS = 20
+HTTP_PER_S = 100.0
+PEER_NETWORK = "10.255.250"
+"""Above the busy point's identity, so that it is the one that sends probes."""
+HTTP_TABLE = "[http]\nrate_per_s = 10000\nburst = 10000\n\n"
+WARM_UP_S = 1.5
+"""The first HTTP question starts the process that answers."""
+
+
+class BusyServices:
+    """The busy point and what keeps it busy.
+
+    Args:
+        network: with the busy point running.
+        point: the busy point.
+    """
+
+    def __init__(self, network: BenchNetwork, point: RunningPoint) -> None:
+        self.point = point
+        self._network = network
+        self._answered = 0
+        self._asked_s = 0.0
+
+    @property
+    def answered_per_s(self) -> float:
+        """HTTP questions."""
+        return self._answered / self._asked_s
+
+    @property
+    def summary(self) -> str:
+        """What there was to do, and whether it was done."""
+        return (
+            f"{NEIGHBORS} neighbors; of {HTTP_PER_S:g} paths a second that are asked for over HTTP, "
+            f"{self.answered_per_s:.0f} were answered and stored"
+        )
+
+    @contextmanager
+    def asked(self) -> Iterator[None]:
+        """Questions come over HTTP inside."""
+        socket = self._network.files(BUSY).control.with_name("http.sock")
+        ends = (self._network.address(BUSY), self._network.address(FAR), f"{HTTP_PER_S:g}")
+        command = [sys.executable, "-m", "benchmarks.suite.http_asker", str(socket), *ends]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT, text=True)
+        try:
+            yield
+        finally:
+            process.terminate()
+            answered, seconds = process.communicate()[0].split()
+        self._asked_s += float(seconds)
+        self._answered += int(answered)
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Nothing at the busy point runs inside; leave it within 4 s, before its processes miss each other."""
+        pids = processes_inside([self._network.namespace(node) for node in (BUSY, PEERS)])
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in pids:
+                os.kill(pid, signal.SIGCONT)
+
+
+@contextmanager
+def busy_services(network: BenchNetwork) -> Iterator[BusyServices]:
+    """Start the busy point, its neighbors and the point that it is asked for, and warm all up."""
+    addresses = tuple(f"{PEER_NETWORK}.{number}" for number in range(1, NEIGHBORS + 1))
+    _prepare(network, addresses)
+    context = multiprocessing.get_context("fork")
+    with ExitStack() as stack:
+        built = Network(network.namespace(BUSY), network.namespace(PEERS), network.address(BUSY), addresses)
+        stack.enter_context(forked(context, partial(serve_peers, built, sending=False)))
+        network.start(FAR, knows_feeder=False)
+        point = network.start(BUSY)
+        _await_neighbors(network.files(BUSY).control, NEIGHBORS)
+        with BusyServices(network, point).asked():
+            time.sleep(WARM_UP_S)
+        yield BusyServices(network, point)
+
+
+def _prepare(network: BenchNetwork, addresses: tuple[str, ...]) -> None:
+    """Addresses of the neighbors, the way to them, and their place in the configuration."""
+    run_on_peers = [f"addr add {address}/32 dev lo" for address in addresses]
+    inside(network.namespace(PEERS), partial(run_batch, "ip", run_on_peers))
+    here, there = network.ends(BUSY, PEERS)
+    ways = [f"route add {address}/32 via {there.address} dev {here.interface}" for address in addresses]
+    inside(network.namespace(BUSY), partial(run_batch, "ip", ways))
+    file = network.files(BUSY).configuration
+    listed = ", ".join(f'"{address}"' for address in addresses)
+    file.write_text(file.read_text().replace("neighbors = [", f"neighbors = [{listed}, ", 1))
+    network.add_tables(BUSY, HTTP_TABLE)
+
+
+def _await_neighbors(control: Path, count: int) -> None:
+    deadline_s = time.monotonic() + 30
+    with Client(control) as client:
+        while sum(one["state"] == "measured" for one in client.status()["neighbors"]) < count:
+            if time.monotonic() > deadline_s:
+                raise HostError(f"the busy point does not measure its {count} neighbors")
+            time.sleep(0.2)
