@@ -36,7 +36,7 @@ _FIELDS = (
     "udp.checksum.status",
     "udp.payload",
     "tcp.dstport",
-    "tcp.flags.syn",
+    "tcp.len",
 )
 _FLAGS = {"True": "1", "False": "0"}
 _CHECKS = ("ip.check_checksum", "udp.check_checksum", "tcp.check_checksum")

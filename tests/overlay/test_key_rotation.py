@@ -22,6 +22,7 @@ pytestmark = pytest.mark.netns
 NODES = ("a", "b", "c")
 FIRST, SECOND = "lab", "next"
 SAMPLES = 60
+READ_AGAIN = "keys read again"
 ROW = {
     "nodes": {name: {"point": True} for name in NODES},
     "links": [{"a": "a", "b": "b", "delay_ms": 2}, {"a": "b", "b": "c", "delay_ms": 3}],
@@ -51,9 +52,12 @@ def row() -> Iterator[Network]:
 
 
 def reload(net: Network, node: str) -> None:
+    log = point_files(net.lab.directory, node).log
+    before = log.read_text().count(READ_AGAIN)
     pid = point_pid(net.lab.directory, net.lab.addressing, node)
     assert pid is not None
     os.kill(pid, signal.SIGHUP)
+    eventually(lambda: log.read_text().count(READ_AGAIN) > before, READ_AGAIN, within_s=10)
 
 
 def test_a_key_changes_while_probes_and_requests_go_on(row: Network) -> None:

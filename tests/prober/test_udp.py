@@ -13,7 +13,7 @@ import pytest
 
 from prober.clock_state import ClockState
 from prober.prober import Prober
-from prober.segment import Role, SegmentSnapshot
+from prober.segment import Event, Role, SegmentSnapshot
 from prober.stamp import stamped_socket
 from prober.stamp.datagram import Datagram
 from prober.stamp.packet import ReflectorPacket, SenderPacket
@@ -283,6 +283,27 @@ def test_a_stamp_is_matched_to_its_datagram_after_failed_sends() -> None:
             assert set(departures) <= {f"first {turn}", f"second {turn}"}
     finally:
         stamped.close()
+
+
+@pytest.mark.netns
+def test_replies_that_wait_are_read_when_somebody_wants_that(namespaces: Namespaces) -> None:
+    left, right = linked(namespaces)
+    a, b = (udp_prober(side.addresses[0], rate_per_s=10) for side in (left, right))
+
+    async def measure() -> None:
+        async with running([(left, a), (right, b)]):
+            a.want(b.prober.address)
+            segment = a.prober.segment(b.prober.address)
+            assert segment is not None
+            came = 0
+            async with asyncio.timeout(10):
+                while not came:
+                    await asyncio.sleep(0.01)
+                    before = segment.events[Event.RECEIVED]
+                    a.take_replies()
+                    came = segment.events[Event.RECEIVED] - before
+
+    asyncio.run(measure())
 
 
 @pytest.mark.netns

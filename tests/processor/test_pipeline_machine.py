@@ -130,11 +130,13 @@ class Overlay(RuleBasedStateMachine):
         return data.draw(st.sampled_from(self.flights))
 
     def forge(self, flight: Flight, payload: bytes) -> None:
-        """Let a datagram arrive that somebody has made of another one."""
+        """Let a datagram arrive that somebody has made of another one; not one of points further on, carried back."""
         try:
             is_genuine = xml_from_payload(payload) in self.genuine
         except MessageError:  # as the point will notice
             is_genuine = False
+        if is_genuine and message_from_payload(payload).latest_point in POINTS[flight.to + 1 :]:
+            return
         self.arrive(replace(flight, payload=payload, is_genuine=is_genuine))
 
     def arrive(self, flight: Flight) -> None:
