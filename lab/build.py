@@ -87,6 +87,7 @@ def bring_up(
     start_points: bool = True,
     discover: bool = False,
     database: str | None = None,
+    settings: points.Settings = points.NO_SETTINGS,
     progress: Progress = lambda stage, done, total: None,
 ) -> Lab:
     """Build a lab; on any failure or interruption nothing of it remains.
@@ -96,6 +97,7 @@ def bring_up(
         start_points: whether to start the daemons of the measurement points.
         discover: let the points find their neighbors by themselves, by hellos to all other points.
         database: URL of one store for all points; None gives each its own SQLite file.
+        settings: what every point's configuration says besides, or instead.
         progress: told of each step.
 
     Raises:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from lab.addressing import Addressing
 from lab.links import last_line
@@ -42,6 +43,10 @@ SOCKET_NAME = "service.sock"
 LOG_NAME = "log"
 PID_NAME = "pid"
 KEYS_NAME = "keys"
+
+Settings = Mapping[str, Mapping[str, object]]
+"""Keys of a configuration file and their values, by table."""
+NO_SETTINGS: Settings = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +90,7 @@ def write_configurations(
     database: str | None,
     *,
     discover: bool = False,
+    settings: Settings = NO_SETTINGS,
 ) -> None:
     """Write each node's configuration file; a node without a point gets the names alone.
 
@@ -95,6 +101,7 @@ def write_configurations(
         routes: the routes it starts with, from which neighbors and served hosts follow.
         database: URL of the one store of all points; None gives each its own SQLite file.
         discover: tell no point its neighbors, but the addresses of all other points.
+        settings: what every point's file says besides, or instead.
     """
     key = _shared_key(topology)
     names = "[names]\n" + "".join(f'{name} = "{ip}"\n' for name, ip in addressing.identities.items())
@@ -111,6 +118,7 @@ def write_configurations(
             tables["security"] = {"keys_dir": str(files.keys)}
             KeyDirectory(files.keys).add(key)
             tables["interfaces"] = interface_capacities(topology, addressing, node.name)
+            tables |= {name: {**tables.get(name, {}), **table} for name, table in settings.items()}
         files.configuration.write_text(_toml_text(tables) + names)
 
 

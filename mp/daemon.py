@@ -241,8 +241,7 @@ class Daemon:
             logger.error("keys not read again: %s", error)
             return
         self._credentials.keyring = read.keyring
-        self._probe_keys.changed(read.keyring)
-        self.segments.keys_changed()
+        self.segments.keys_changed(read.keyring)
         self.far_paths.keys_changed()
         self.link.send(CredentialsChanged(credentials=read.to_document(self.configuration.security)))
         logger.info("keys read again: %d", len(read.keyring))

@@ -198,7 +198,7 @@ class Measurements:
             logger.warning("request %s: %s", pending.request.id, pending.refused)
             return
         result = pending.answered(whole, registry=self._registry, has_keys=bool(len(self._credentials.keyring)))
-        if result.carrier is not None and not pending.request.returning:
+        if result.carrier is not None and pending.is_carrier_free and not pending.request.returning:
             self._carriers.came_through(pending.request.destination, result.carrier)
         await self._decide(pending, result)
         self._remember(pending)
@@ -224,6 +224,7 @@ class Measurements:
             carrier = carriers[schedule.copies % len(carriers)]
             for pending in ways:
                 pending.carriers.append(carrier)
+                pending.is_carrier_free = forced is None
             try:
                 self._send_copy(replace(out.request, copy=schedule.copies), carrier)
             except HostError as error:

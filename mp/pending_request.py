@@ -38,6 +38,8 @@ class PendingRequest:
     """What the answer was composed of."""
     carriers: list[Carrier] = field(default_factory=list)
     """By number of the copy."""
+    is_carrier_free: bool = True
+    """Nobody said which it had to be."""
     refused: str | None = None
     """Why the last answer that came was not taken."""
     deciding: asyncio.Lock = field(default_factory=asyncio.Lock)

@@ -136,7 +136,7 @@ class BenchNetwork:
         file = self.files(node).configuration
         file.write_text(file.read_text().replace("[security]\n", '[security]\nauthentication = "required"\n'))
 
-    def _keyring(self, node: str) -> Keyring:
+    def keyring(self, node: str) -> Keyring:
         """What the point holds: the key that all of a lab share."""
         keys = KeyDirectory(self.files(node).keys).read()
         return Keyring(keys.values(), area=self.lab.topology.node(node).area)
@@ -155,7 +155,7 @@ class BenchNetwork:
         if kind not in self._messages:
             now_ms = time.time_ns() // 1_000_000
             self._messages[kind] = bench_messages(
-                kind, last_point=self.address(FEEDER), now_ms=now_ms, keyring=self._keyring(FEEDER)
+                kind, last_point=self.address(FEEDER), now_ms=now_ms, keyring=self.keyring(FEEDER)
             )
         return self._messages[kind]
 

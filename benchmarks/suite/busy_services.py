@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
 from benchmarks.noise_floor import forked
-from benchmarks.probe_cost import Network, serve_peers
 from benchmarks.suite.bench_network import BUSY, FAR, PEERS, BenchNetwork, RunningPoint
 from benchmarks.suite.handler import ROOT
-from lab.namespaces import inside, processes_inside, run_batch
+from lab.namespaces import enter, inside, processes_inside, run_batch
+from mp.keys.probe_keys import ProbeKeys
+from prober.clock_state import ClockState
+from prober.stamp.fault import ProbeFault
+from prober.stamp.packet import STAMP_PORT
+from prober.stamp.reflector import Reflector
+from prober.stamp.udp_reflector import LoneReflector, UdpReflector
 from requestor.client import Client
 from schemas.errors import HostError
 
@@ -92,14 +99,29 @@ def busy_services(network: BenchNetwork) -> Iterator[BusyServices]:
     _prepare(network, addresses)
     context = multiprocessing.get_context("fork")
     with ExitStack() as stack:
-        built = Network(network.namespace(BUSY), network.namespace(PEERS), network.address(BUSY), addresses)
-        stack.enter_context(forked(context, partial(serve_peers, built, sending=False)))
+        keys = ProbeKeys(network.keyring(BUSY))
+        stack.enter_context(forked(context, partial(serve_peers, network.namespace(PEERS), addresses, keys)))
         network.start(FAR, knows_feeder=False)
         point = network.start(BUSY)
         _await_neighbors(network.files(BUSY).control, NEIGHBORS)
         with BusyServices(network, point).asked():
             time.sleep(WARM_UP_S)
         yield BusyServices(network, point)
+
+
+def serve_peers(namespace: str, addresses: tuple[str, ...], keys: ProbeKeys) -> None:
+    """Answer the probes to all neighbors, in a process of their own, until it is terminated."""
+    enter(namespace)
+    asyncio.run(_serve_peers(addresses, keys))
+
+
+async def _serve_peers(addresses: tuple[str, ...], keys: ProbeKeys) -> None:
+    for address in addresses:
+        faults: Counter[ProbeFault] = Counter()
+        reflector = Reflector(lambda _: None, key_of=keys.toward, faults=faults)
+        answering = LoneReflector(reflector, ClockState(synchronized=True, error_ms=0.001), faults)
+        UdpReflector(answering, address, STAMP_PORT, now_ns=time.time_ns).start()
+    await asyncio.Event().wait()
 
 
 def _prepare(network: BenchNetwork, addresses: tuple[str, ...]) -> None:

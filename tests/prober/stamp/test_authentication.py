@@ -4,6 +4,8 @@ import hmac
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from prober.stamp.authentication import LONGEST_KEY_BYTES, SHORTEST_KEY_BYTES, StampKey
 from schemas.errors import HostError, UsageError
@@ -25,6 +27,12 @@ def test_a_tag_is_the_first_half_of_hmac_sha_256() -> None:
     assert not key.verifies(b"abd", key.tag(b"abc"))
     assert not key.verifies(b"abc", key.tag(b"abc")[:15])
     assert not key.verifies(b"abc", b"")
+
+
+@given(st.binary(min_size=SHORTEST_KEY_BYTES, max_size=LONGEST_KEY_BYTES), st.lists(st.binary(max_size=200)))
+def test_each_tag_of_a_key_is_that_of_its_data_alone(secret: bytes, messages: list[bytes]) -> None:
+    key = StampKey(secret)
+    assert [key.tag(data) for data in messages] == [hmac.digest(secret, data, "sha256")[:16] for data in messages]
 
 
 def test_a_key_that_changes_takes_the_tags_of_the_one_before_and_of_the_one_to_come() -> None:

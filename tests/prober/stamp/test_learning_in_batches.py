@@ -170,12 +170,17 @@ def test_a_usual_probe_that_was_kept_is_refused_when_its_age_shows_it(synchroniz
 
 def test_of_unsynchronized_clocks_the_newest_time_of_usual_probes_shows_an_old_one() -> None:
     bed = Bed(1000, KEY)
-    error = replace(ERROR, synchronized=False)
-    old = came(5, after_ms=5, key=KEY, error=error)
-    for number in (0, 1, 20_000):
-        assert bed.take(came(number, after_ms=number, key=KEY, error=error))
+    step_ms = OLDEST_PROBE_NS // MS // 4
+
+    def take(number: int) -> Reply | None:
+        sent_ns = START_NS + number * step_ms * MS
+        data = probe(number, sent_ns, SenderFollowUp(), key=KEY, error=replace(ERROR, synchronized=False))
+        return bed.take(Datagram(data, NEIGHBORS[0], 5000, 255, sent_ns + MS))
+
+    assert all(take(number) for number in (0, 2, 3, 4, 5, 7))
     with pytest.raises(ProbeError, match=ProbeFault.REPLAYED):
-        bed.take(old)
+        take(1)
+    assert take(6)
 
 
 def test_not_more_than_so_many_probes_wait_to_be_learned() -> None:

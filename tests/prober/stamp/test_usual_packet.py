@@ -183,9 +183,12 @@ def test_the_mode_and_the_secrets_decide_which_packets_are_usual() -> None:
         sealed, plain = packet.to_bytes(KEY), probe(None).to_bytes()
         reply, plain_reply = (general_reply(probe(key), Answers(), 5, ERROR, key) for key in (KEY, None))
         assert UsualProbe.from_bytes(sealed, OTHER) and UsualReply.from_bytes(reply, OTHER)
-        assert UsualProbe.from_bytes(sealed, STRANGE) is UsualReply.from_bytes(reply, STRANGE) is None
-        assert UsualProbe.from_bytes(sealed) is UsualReply.from_bytes(reply) is None
-        assert UsualProbe.from_bytes(plain, KEY) is UsualReply.from_bytes(plain_reply, KEY) is None
+        assert UsualProbe.from_bytes(sealed, STRANGE) is None
+        assert UsualReply.from_bytes(reply, STRANGE) is None
+        assert UsualProbe.from_bytes(sealed) is None
+        assert UsualReply.from_bytes(reply) is None
+        assert UsualProbe.from_bytes(plain, KEY) is None
+        assert UsualReply.from_bytes(plain_reply, KEY) is None
 
 
 @given(
@@ -198,7 +201,8 @@ def test_any_octets_are_a_usual_packet_or_none(data: bytes) -> None:
         assert SenderPacket.from_bytes(data).sequence == probe.sequence
     if reply:
         assert_read_alike(data, None)
-    assert UsualProbe.from_bytes(data, KEY) is UsualReply.from_bytes(data, KEY) is None
+    assert UsualProbe.from_bytes(data, KEY) is None
+    assert UsualReply.from_bytes(data, KEY) is None
 
 
 @MODES
@@ -208,7 +212,8 @@ def test_packets_of_other_sizes_and_with_a_corrupt_error_estimate_are_not_usual(
         data = packet.to_bytes(key)
         assert UsualProbe.from_bytes(data, key) is not None
         for other in (data[:-1], data + b"\0", b""):
-            assert UsualProbe.from_bytes(other, key) is UsualReply.from_bytes(other, key) is None
+            assert UsualProbe.from_bytes(other, key) is None
+            assert UsualReply.from_bytes(other, key) is None
         corrupt = replace(packet, error=ZERO).to_bytes(key)
         assert UsualProbe.from_bytes(corrupt, key) is None
         reply = general_reply(packet, Answers(), 5, ERROR, key)
