@@ -30,6 +30,7 @@ from prober.segment import Segment
 from prober.timestamp import NS_PER_S
 from prober.udp import UdpProber
 from schemas.errors import ProbeError, UsageError
+from schemas.keyring import Keyring
 from schemas.metrics import Registry, ScalarStatistics, Statistics, headline
 
 logger = logging.getLogger(__name__)
@@ -61,7 +62,7 @@ class Segments:
         host: this host as it is now.
         plugins: what else measures.
         registry: the metrics that this point knows.
-        keys: of STAMP's authenticated mode.
+        keys: of STAMP's authenticated mode; changed by `keys_changed` alone.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class Segments:
     ) -> None:
         probe = configuration.probe
         self._configuration = configuration
+        self._keys = keys
         self._registry = registry
         self.prober = Prober(
             point.address,
@@ -142,8 +144,10 @@ class Segments:
         """How far this host's clock is to be trusted now."""
         return clock.read_clock(self._configuration.clock_assumed_error_ms)
 
-    def keys_changed(self) -> None:
-        """The keys of probes are others now."""
+    def keys_changed(self, keyring: Keyring) -> None:
+        """The keys are others now; replies that were made by those before are read by those before."""
+        self.udp.take_replies()
+        self._keys.changed(keyring)
         self.prober.keys_changed(clock.now_ns())
 
     async def start(self, stack: AsyncExitStack) -> None:

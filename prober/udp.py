@@ -121,6 +121,12 @@ class UdpProber:
         if self._timer:
             self._arm()
 
+    def take_replies(self) -> None:
+        """Take in at once those that would wait: for whoever is about to change how replies are read."""
+        if self._sending and self._timer:
+            self._look_for_step()
+            self._take_replies(self._sending)
+
     def snapshots(self) -> tuple[SegmentSnapshot, ...]:
         """What is known of every neighbor."""
         return self.prober.segments(self._now_ns())

@@ -6,6 +6,7 @@ import hmac
 import os
 import stat
 from collections.abc import Callable, Iterable
+from hashlib import sha256
 from pathlib import Path
 
 from schemas.errors import HostError, UsageError
@@ -13,9 +14,35 @@ from schemas.errors import HostError, UsageError
 TAG_BYTES = 16
 """HMAC-SHA-256 is truncated to its leftmost 128 bits."""
 SHORTEST_KEY_BYTES = 16
-LONGEST_KEY_BYTES = 64
-"""The block of SHA-256: a longer key is hashed first and gains nothing (RFC 2104 section 3)."""
+_BLOCK_BYTES = 64
+"""Of SHA-256."""
+LONGEST_KEY_BYTES = _BLOCK_BYTES
+"""A longer key is hashed first and gains nothing (RFC 2104 section 3)."""
 _LONGEST_FILE_BYTES = 1024
+
+
+class _Mac:
+    """HMAC-SHA-256 with one secret, whose two blocks are hashed beforehand (RFC 2104 section 4).
+
+    Of packets as short as these, `hmac.digest` spends more time on its preparations than on hashing.
+    """
+
+    __slots__ = ("_inner", "_outer")
+
+    def __init__(self, secret: bytes) -> None:
+        if not SHORTEST_KEY_BYTES <= len(secret) <= LONGEST_KEY_BYTES:
+            expected = f"{SHORTEST_KEY_BYTES} to {LONGEST_KEY_BYTES} octets"
+            raise UsageError("key", f"{len(secret)} octets", expected)
+        block = secret.ljust(_BLOCK_BYTES, b"\0")
+        self._inner = sha256(bytes(octet ^ 0x36 for octet in block))
+        self._outer = sha256(bytes(octet ^ 0x5C for octet in block))
+
+    def tag(self, data: bytes) -> bytes:
+        """Its leftmost TAG_BYTES octets."""
+        inner, outer = self._inner.copy(), self._outer.copy()
+        inner.update(data)
+        outer.update(inner.digest())
+        return outer.digest()[:TAG_BYTES]
 
 
 class StampKey:
@@ -32,15 +59,11 @@ class StampKey:
         UsageError: another length.
     """
 
-    __slots__ = ("_accepted", "_secret")
+    __slots__ = ("_accepted", "_own")
 
     def __init__(self, secret: bytes, accepted: Iterable[bytes] = ()) -> None:
-        self._secret = secret
-        self._accepted = tuple(accepted)
-        for one in (secret, *self._accepted):
-            if not SHORTEST_KEY_BYTES <= len(one) <= LONGEST_KEY_BYTES:
-                expected = f"{SHORTEST_KEY_BYTES} to {LONGEST_KEY_BYTES} octets"
-                raise UsageError("key", f"{len(one)} octets", expected)
+        self._own = _Mac(secret)
+        self._accepted = tuple(_Mac(one) for one in accepted)
 
     def __repr__(self) -> str:
         return "StampKey(...)"
@@ -83,17 +106,17 @@ class StampKey:
 
     def tag(self, data: bytes) -> bytes:
         """HMAC-SHA-256 of the data, its leftmost 128 bits."""
-        return _tag(self._secret, data)
+        return self._own.tag(data)
 
     def verifies(self, data: bytes, tag: bytes) -> bool:
         """Whether the tag is one of the data; how long that takes tells nothing of the right one."""
-        if hmac.compare_digest(_tag(self._secret, data), tag):
+        if hmac.compare_digest(self._own.tag(data), tag):
             return True
-        return any(hmac.compare_digest(_tag(secret, data), tag) for secret in self._accepted)
+        return any(hmac.compare_digest(mac.tag(data), tag) for mac in self._accepted)
 
     def become(self, other: StampKey) -> None:
         """Take the secrets of another key: the sessions that have this one go on with them."""
-        self._secret, self._accepted = other._secret, other._accepted
+        self._own, self._accepted = other._own, other._accepted
 
 
 KeyOf = Callable[[str], StampKey | None]
@@ -107,10 +130,6 @@ def sole_key(key: StampKey | None) -> KeyOf:
 
 NO_KEY = sole_key(None)
 """Nobody shares a key with this point."""
-
-
-def _tag(secret: bytes, data: bytes) -> bytes:
-    return hmac.digest(secret, data, "sha256")[:TAG_BYTES]
 
 
 def _require_private(path: Path, mode: int) -> None:
