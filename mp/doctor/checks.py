@@ -234,6 +234,23 @@ def judge_key(key: KeyFile) -> Finding:
             return error("key", str(refusal), "make it with 64 random hexadecimal digits and mode 0400")
 
 
+def judge_keyring(keys: Mapping[str, str], *, is_required: bool, refusal: InpathError | None) -> Finding:
+    """Whether messages can be signed.
+
+    Args:
+        keys: what each does, by its id.
+        is_required: nothing unsigned is measured.
+        refusal: why they cannot be read.
+    """
+    if refusal is not None:
+        return error("keys", str(refusal), "see docs/keys.md: directory and files belong to the service alone")
+    if keys:
+        return ok("keys", ", ".join(f"{key_id} ({state})" for key_id, state in sorted(keys.items())))
+    if is_required:
+        return error("keys", "there is none, and authentication is required", "make one: inpath keys new")
+    return warning("keys", "there is none: any router can change an answer", "make one: inpath keys new")
+
+
 def judge_daemon(status: Mapping[str, Any] | None, refusal: InpathError | None, installed: str) -> Finding:
     """Whether the daemon runs and is this version.
 

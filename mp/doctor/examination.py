@@ -12,6 +12,7 @@ from mp.config import configuration_from_toml, load_configuration
 from mp.doctor import checks, facts
 from mp.doctor.finding import Finding
 from mp.host import read_host_state
+from mp.keys.settings import Authentication
 from mp.settings import Configuration
 from receiver.store.schema_version import HEAD
 from schemas.errors import ConfigurationError
@@ -80,6 +81,9 @@ def _network(configuration: Configuration) -> Iterator[Finding]:
 
 def _storage(configuration: Configuration) -> Iterator[Finding]:
     yield checks.judge_key(facts.key_file(configuration.probe.key_file))
+    keys, refusal = facts.keyring(configuration.security)
+    is_required = configuration.security.authentication is Authentication.REQUIRED
+    yield checks.judge_keyring(keys, is_required=is_required, refusal=refusal)
     if configuration.point is None:
         return
     directory = facts.state_directory(configuration.point.state_dir)

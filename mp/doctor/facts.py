@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from interceptor.firewall import CommandRunner, InterceptionRule, IptablesRules, NftRules, run_command
+from mp.keys.directory import read_keyring
+from mp.keys.settings import SecuritySettings
 from mp.settings import Configuration
 from prober.stamp.authentication import StampKey
 from receiver.store.database import Database
@@ -161,6 +163,11 @@ def ports_of(configuration: Configuration, address: str) -> tuple[Port, ...]:
             ("of probes", "udp", configuration.probe.port, "probe.port"),
         )
     ]
+    if configuration.knowledge.is_enabled:
+        number = configuration.knowledge.port
+        ports.append(
+            Port(purpose="of knowledge", protocol="udp", address=address, number=number, key="knowledge.port")
+        )
     if configuration.bandwidth.is_enabled:
         number = configuration.bandwidth.port
         ports.append(
@@ -242,6 +249,14 @@ def key_file(path: Path | None) -> KeyFile:
     except (HostError, UsageError) as error:
         return KeyFile(path=path, refusal=error, is_forbidden=isinstance(error.__cause__, PermissionError))
     return KeyFile(path=path, is_of_service=path.stat().st_uid in service_users())
+
+
+def keyring(settings: SecuritySettings) -> tuple[dict[str, str], InpathError | None]:
+    """What each key does, by its id; and why they cannot be read, if they cannot."""
+    try:
+        return {key.id: str(key.identity.state) for key in read_keyring(settings).keys}, None
+    except InpathError as error:
+        return {}, error
 
 
 def service_users() -> tuple[int, ...]:

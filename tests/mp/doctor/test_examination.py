@@ -86,7 +86,7 @@ def test_a_good_router_has_no_error_and_stays_as_it_was(host: Host) -> None:
     before = host.namespace.run("iptables-save"), host.namespace.run("nft", "list", "ruleset")
     code, findings = host.examine()
     assert (code, levels(findings, "error")) == (0, set())
-    assert levels(findings, "warning") == {"daemon"}
+    assert levels(findings, "warning") == {"daemon", "keys"}
     assert "by iptables" in findings["interception"]["found"] or "by nft" in findings["interception"]["found"]
     assert findings["queue"]["found"] == "4986 is free"
     assert findings["port of probes"]["found"] == f"udp {host.namespace.addresses[0]}:862 is free"
@@ -108,7 +108,7 @@ def test_what_is_wrong_is_found(host: Host) -> None:
         code, findings = host.examine()
     assert code == 1
     assert levels(findings, "error") == {"port of probes", "key"}
-    assert levels(findings, "warning") == {"daemon", "forwarding", "rp_filter", "mtu"}
+    assert levels(findings, "warning") == {"daemon", "forwarding", "keys", "rp_filter", "mtu"}
     assert "address already in use" in findings["port of probes"]["found"]
     assert "strict on l0" in findings["rp_filter"]["found"]
 
@@ -160,6 +160,7 @@ def test_the_ports_are_those_of_the_configuration() -> None:
         ("udp", "192.0.2.1", 49862, "measurement.port"),
         ("tcp", "192.0.2.1", 49862, "measurement.port"),
         ("udp", "192.0.2.1", 862, "probe.port"),
+        ("udp", "192.0.2.1", 49865, "knowledge.port"),
         ("tcp", "127.0.0.1", 49863, "service.port"),
         ("tcp", "127.0.0.1", 49865, "http.port"),
         ("tcp", "127.0.0.1", 9, "metrics.port"),
