@@ -45,8 +45,8 @@ _PERCENTILES = {"p50_ms": "50", "p95_ms": "95", "p99_ms": "99"}
 _BASE_UNITS = {"ms": ("seconds", 1e-3), "Mbit/s": ("bytes_per_second", 125_000.0), "octets": ("bytes", 1.0)}
 """By unit of the status: the base unit, and how much of it one is."""
 
-_DECISIONS = ("forwarded", "reported", "handed_over", "passed", "overloaded")
-_APPENDED = ("forwarded", "reported", "handed_over")
+_DECISIONS = ("forwarded", "reported", "handed_over", "relayed", "passed", "overloaded")
+_APPENDED = ("forwarded", "reported", "handed_over", "relayed")
 """Each of these decisions has added a record to a message."""
 _QUEUE_DROPS = {"queue_dropped": "queue_full", "user_dropped": "buffer_full"}
 _STATUSES = ("complete", "partial", "failed")

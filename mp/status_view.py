@@ -33,6 +33,7 @@ def status_view(document: Mapping[str, Any]) -> RenderableType:
     return Group(
         Text.assemble((point["name"], "bold"), f" at {point['address']}{area}, up {document['uptime_s']:.0f} s"),
         f"clock {trust}; packet process {document['packet_process']['pid']}, {_store_text(document)}",
+        *_knowledge_lines(document.get("knowledge")),
         *_verification_lines(document["verification"]),
         _neighbor_table(document),
         *_other_metrics(document),
@@ -46,6 +47,13 @@ def _store_text(document: Mapping[str, Any]) -> str:
     if store is None:
         return "database not looked for yet"
     return f"database {store['database']}, {store['spool_depth']} results wait"
+
+
+def _knowledge_lines(knowledge: Mapping[str, Any] | None) -> list[str]:
+    if knowledge is None:
+        return []
+    told = sum(state in ("neighbor", "border") for state in knowledge["peers"].values())
+    return [f"knows {knowledge['segments']} segments of {knowledge['points']} other points, told by {told} of them"]
 
 
 def _verification_lines(check: Mapping[str, Any] | None) -> list[str]:

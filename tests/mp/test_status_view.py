@@ -13,6 +13,11 @@ def metric(value: float, unit: str, count: int = 600, **others: float) -> dict[s
 
 
 STATUS: dict[str, Any] = {
+    "knowledge": {
+        "peers": {"192.0.2.2": "neighbor", "192.0.2.9": "border", "192.0.2.3": "silent"},
+        "points": 5,
+        "segments": 9,
+    },
     "point": {"name": "border-1", "address": "192.0.2.1", "area": "north"},
     "uptime_s": 61.2,
     "clock": {"synchronized": True, "error_ms": 0.05},
@@ -101,3 +106,7 @@ def test_a_young_point_is_shown_without_what_it_does_not_know() -> None:
     text = shown(young)
     assert "database not looked for yet" in text
     assert "What else" not in text and "far destinations" not in text
+
+
+def test_what_others_told_is_one_line() -> None:
+    assert "knows 9 segments of 5 other points, told by 2 of them" in shown(STATUS)
