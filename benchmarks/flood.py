@@ -12,21 +12,28 @@ kernel carries it through all three routers on the account of its sender, so the
 packets is the cost of a packet on its whole way, whoever else is busy.
 
     python -m benchmarks.flood [--rounds N] [--seconds S] [--stream-per-s N] [--json FILE]
+    python -m benchmarks.flood --memory PACKETS
 
-Needs root and a C compiler.
+Needs root and a C compiler; the second form does not. It shows so many requests, each from another source, to a
+packet process without a kernel, and tells what it keeps after each tenth of them. A day at the usual limit brings
+86 million, which takes hours; but whatever would grow with packets grows with the first of them, so that what the
+later tenths add bounds what a day can.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import random
 import re
+import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -35,10 +42,14 @@ from statistics import median
 from benchmarks.suite.message import ROUTER_ALERT, internet_checksum
 from benchmarks.suite.programs import compiled
 from benchmarks.suite.veth_lab import veth_lab
+from interceptor.memory_queue import MemoryQueue
 from lab.addressing import LinkEnd
 from lab.namespaces import inside, run_batch
 from lab.network import Lab
 from lab.points import point_files
+from mp import clock
+from mp.bridge import MAX_EVENT_BYTES, Setup
+from mp.packet_process import PacketProcess
 from requestor.client import Client
 from schemas.message import MEASUREMENT_PORT, MeasureRequest, Message
 from schemas.xml_codec import message_to_xml
@@ -57,6 +68,20 @@ SOURCES = 8192
 STREAM_PORT = 40_000
 STREAM_BYTES = 512
 METRICS = ("delay", "loss", "jitter", "rtt")
+SETUP = Setup(
+    address="10.0.0.1",
+    own_addresses=("10.0.0.1",),
+    serves=(),
+    port=MEASUREMENT_PORT,
+    queue=0,
+    rate_per_s=1000,
+    burst=200,
+    rules="auto",
+    room=1400,
+    log_level="info",
+    log_format="text",
+    credentials={"is_required": False, "area": "", "areas": {}, "keys": []},
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,10 +108,10 @@ class Reading:
         return self.stream_forwarded_per_s / self.stream_sent_per_s
 
 
-def spoofed_requests(count: int, *, seed: int, now_ms: int) -> Iterator[tuple[str, bytes]]:
-    """Sources, and the payload of a request of each."""
+def spoofed_requests(count: int, *, seed: int, now_ms: int, first: int = 0) -> Iterator[tuple[str, bytes]]:
+    """Sources from that of a number on, and the payload of a request of each."""
     dice = random.Random(seed)
-    for number in range(count):
+    for number in range(first, first + count):
         source = str(FIRST_SPOOFED + number)
         request = MeasureRequest(
             source=source,
@@ -291,6 +316,48 @@ def table(readings: Mapping[str, Sequence[Reading]]) -> dict[str, dict[str, floa
     return found
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """What a packet process holds after some packets."""
+
+    packets: int
+    blocks: int
+    """Of memory, that the interpreter has given out."""
+    resident_bytes: int
+
+
+def kept_in_memory(packets: int) -> Iterator[Kept]:
+    """Show requests to a packet process whose service reads what it says; ten readings."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        for end in (ours, theirs):
+            end.setblocking(False)
+        process = PacketProcess(theirs, SETUP)
+        queue = MemoryQueue(process.handle)
+        for tenth in range(10):
+            each = packets // 10
+            _show(process, queue, ours, first=tenth * each, count=each)
+            gc.collect()
+            resident_pages = int(Path("/proc/self/statm").read_text().split()[1])
+            yield Kept(
+                packets=(tenth + 1) * each,
+                blocks=sys.getallocatedblocks(),
+                resident_bytes=resident_pages * os.sysconf("SC_PAGE_SIZE"),
+            )
+        assert queue.handled == 10 * each and queue.failed == 0
+
+
+def _show(process: PacketProcess, queue: MemoryQueue, service: socket.socket, *, first: int, count: int) -> None:
+    requests = spoofed_requests(count, seed=first, now_ms=time.time_ns() // 10**6, first=first)
+    for source, payload in requests:
+        process.turn_began_ms = clock.monotonic_ms()  # so that it is never late
+        queue.put(datagram(payload, source=source, port=MEASUREMENT_PORT, options=ROUTER_ALERT))
+        queue.process_pending()
+        queue.take_verdicts()
+        with suppress(BlockingIOError):
+            service.recv(MAX_EVENT_BYTES)
+
+
 def main() -> None:
     """Measure, and print a table."""
     parser = argparse.ArgumentParser(description="What a flood costs other traffic.")
@@ -300,7 +367,12 @@ def main() -> None:
         "--stream-per-s", type=float, default=0, help="packets of the other traffic; 0: all it can"
     )
     parser.add_argument("--json", type=Path, help="where the table goes too")
+    parser.add_argument("--memory", type=int, metavar="PACKETS", help="what they leave in memory, and no more")
     options = parser.parse_args()
+    if options.memory:
+        for kept in kept_in_memory(options.memory):
+            print(f"{kept.packets:12,} packets {kept.blocks:12,} blocks {kept.resident_bytes:15,} octets resident")
+        return
     found = table(measure(options.rounds, options.seconds, options.stream_per_s))
     print(f"{'':24}{'with':>12}{'without':>12}{'ratio':>8}")
     for figure, values in found.items():

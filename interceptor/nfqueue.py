@@ -9,6 +9,7 @@ on unchanged.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import socket
@@ -37,7 +38,11 @@ NETLINK_NETFILTER = 12
 NLMSG_ERROR = 2
 NLM_F_REQUEST = 1
 NFNL_SUBSYS_QUEUE = 3
+NFQNL_MSG_PACKET = 0
 NFQNL_MSG_CONFIG = 2
+NFQNL_MSG_VERDICT_BATCH = 3
+NFQA_VERDICT_HDR = 2
+NF_ACCEPT = 1
 NFQA_CFG_MASK = 4
 NFQA_CFG_FLAGS = 5
 NFQA_CFG_F_FAIL_OPEN = 1
@@ -49,6 +54,11 @@ QUEUE_STATISTICS = "/proc/thread-self/net/netfilter/nfnetlink_queue"
 _MESSAGE_HEADER = struct.Struct("=IHHII")
 _NETFILTER_HEADER = struct.Struct("!BBH")
 _ATTRIBUTE = struct.Struct("=HH4s")
+_VERDICT = struct.Struct("=HH8s")
+_PACKET_BEGINNING = struct.Struct("=4xH18x4s")
+"""Of a packet's message: its kind, and the packet's id, which the kernel puts first (NFQA_PACKET_HDR)."""
+VERDICTS_AT_ONCE = 256
+"""By one message to the kernel, which carries so many packets on before it returns."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,9 +172,7 @@ class KernelQueue:
                 f"packet queue {self.number}: the kernel refuses ({error}); "
                 "run with CAP_NET_ADMIN and the kernel module nfnetlink_queue"
             ) from error
-        with socket.socket(
-            socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER, fileno=os.dup(queue.get_fd())
-        ) as netlink:
+        with self._netlink(queue) as netlink:
             _enlarge_receive_buffer(netlink, socket_buffer_bytes)
             # The library sets the buffer again and warns if it gets another size than this.
             buffer_bytes = netlink.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2
@@ -174,6 +182,10 @@ class KernelQueue:
                 raise HostError(self._why_not_bound()) from error
             _fail_open(netlink, self.number)
         return queue
+
+    @staticmethod
+    def _netlink(queue: NetfilterQueue) -> socket.socket:
+        return socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER, fileno=os.dup(queue.get_fd()))
 
     def _why_not_bound(self) -> str:
         if _statistics_of(self.number, _read_statistics(self._statistics)) is not None:
@@ -224,6 +236,22 @@ class KernelQueue:
         """
         self._bound().run(block=False)
 
+    def pass_waiting(self) -> int:
+        """Let all packets that wait go on as they came, unseen; also from within the handler, after its verdict.
+
+        It takes a tenth of the time of showing them: whoever has fallen behind catches up by it.
+
+        Returns:
+            How many they were.
+        """
+        passed = 0
+        with self._netlink(self._bound()) as netlink:
+            while newest := _read_unseen(netlink):
+                count, identifier = newest
+                netlink.send(accept_request(self.number, identifier))
+                passed += count
+        return passed
+
     def counters(self) -> QueueCounters:
         """The kernel's counters and our own, as of now."""
         self._bound()
@@ -266,6 +294,34 @@ def fail_open_request(number: int) -> bytes:
     )
     kind = NFNL_SUBSYS_QUEUE << 8 | NFQNL_MSG_CONFIG
     return _MESSAGE_HEADER.pack(_MESSAGE_HEADER.size + len(body), kind, NLM_F_REQUEST, 0, 0) + body
+
+
+def accept_request(number: int, newest: bytes) -> bytes:
+    """The netlink message that lets all packets of queue `number` go on up to the one whose id is `newest`."""
+    body = _NETFILTER_HEADER.pack(socket.AF_UNSPEC, 0, number) + _VERDICT.pack(
+        _VERDICT.size, NFQA_VERDICT_HDR, NF_ACCEPT.to_bytes(4) + newest
+    )
+    kind = NFNL_SUBSYS_QUEUE << 8 | NFQNL_MSG_VERDICT_BATCH
+    return _MESSAGE_HEADER.pack(_MESSAGE_HEADER.size + len(body), kind, NLM_F_REQUEST, 0, 0) + body
+
+
+def _read_unseen(netlink: socket.socket) -> tuple[int, bytes] | None:
+    """Take packets out of the socket: how many, and the id of the newest; None when there is none."""
+    beginning = bytearray(_PACKET_BEGINNING.size)
+    count, newest = 0, b""
+    while count < VERDICTS_AT_ONCE:
+        try:
+            netlink.recv_into(beginning, 0, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            break
+        except OSError as error:
+            if error.errno != errno.ENOBUFS:  # that one tells only that others have passed since it was full
+                raise
+            continue
+        kind, identifier = _PACKET_BEGINNING.unpack(beginning)
+        if kind == NFNL_SUBSYS_QUEUE << 8 | NFQNL_MSG_PACKET:
+            count, newest = count + 1, identifier
+    return (count, newest) if count else None
 
 
 def _fail_open(netlink: socket.socket, number: int) -> None:

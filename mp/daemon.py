@@ -44,7 +44,7 @@ from mp.reports.tls import report_contexts
 from mp.segments import USUAL_PATH_BYTES, Known, Segments, Told
 from mp.service_manager import ServiceManager
 from mp.settings import Configuration, PointSettings
-from mp.stall import StallWatch
+from mp.stall import STALL_MS, StallWatch
 from mp.status import status_document
 from mp.verification import Verification
 from prober.discovery import Discovery
@@ -68,9 +68,6 @@ HOUSEKEEPING_S = 1.0
 
 COLLECTION_THRESHOLDS = (50_000, 10, 10)
 """Of the garbage collector: probes leave no cycles behind, and looking for some costs as much as probing."""
-
-STALL_MS = 2_500
-"""A round of housekeeping takes a second; one that takes longer than this is told of."""
 
 LEAST_MTU_BYTES = 576
 """What every host must take (RFC 1122 section 3.3.2): a neighbor behind a narrower path is no reason to cut all

@@ -15,7 +15,7 @@ import signal
 import socket
 import sys
 from collections import Counter, OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from ipaddress import IPv4Network
 from typing import Any, assert_never
 
@@ -48,27 +48,32 @@ from mp.fast_lane.lane import FastLane
 from mp.interception import backend_of, rule_of
 from mp.keys.credentials import Credentials
 from mp.logs import configure_logs
-from mp.priority import put_packets_first
+from mp.priority import is_in_real_time, put_packets_first
 from mp.privileges import confined_packet_process
-from mp.stall import StallWatch
+from mp.stall import STALL_MS, StallWatch
 from processor.decision import Forward, HandOver, PassThrough, SendReport
 from processor.pipeline import Pipeline, PointIdentity, UpstreamAsked
 from processor.segment_table import PreparedSegment, SegmentTable
 from processor.tail_table import Tail, TailSegment, TailTable
 from processor.trust import Trust
+from requestor.http.limits import RateLimit
 from schemas.errors import InpathError, MessageError, PacketError
 
 logger = logging.getLogger(__name__)
 
 HEARTBEAT_MS = 1000
-STALL_MS = 2 * HEARTBEAT_MS
 LONGEST_TURN_MS = 200
-"""The queue is drained without a pause. When that takes longer, the rest passes undecoded until the process has
-looked at the service again: it must not seem hung, however expensive the packets are."""
+"""The queue is drained without a pause. When that takes longer, all that waits passes at once, and so does what
+comes until the process has looked at the service again: it must not seem hung, however expensive the packets are,
+and who asks anew must not wait behind them."""
 LOOK_AT_CLOCK = 64
 """How many usual packets are extended between two looks at the clock: less than a millisecond's work."""
 RETELL_MS = 500
 """How often the service hears that a measured segment is still of use: twice in the shortest `sleep_after_s`."""
+
+STRANGERS_PER_S = 64
+"""How many requests a second over segments of which nothing is known the service hears of, and how many at once:
+three times as many as it challenges addresses, since what a flood makes it hear it must read."""
 
 ASKED_AGAIN_MS = 10_000
 """How often the service hears that the path to a destination is asked for."""
@@ -109,12 +114,15 @@ class PacketProcess:
             on_path=self._path_asked,
             trust=_trust(setup.credentials),
         )
+        self._strangers = RateLimit(STRANGERS_PER_S, STRANGERS_PER_S)
         self._told_at_ms: dict[tuple[str, bool], int] = {}
         """When the service last heard that a measured segment is still asked for, or greeted: by upstream, and
         whether a hello said so, since one keeps no segment awake."""
         self._asked_at_ms: OrderedDict[str, int] = OrderedDict()
         """When the service last heard that the path to a destination is asked for; the newest last."""
         self.service_gone = False
+        self.pass_waiting: Callable[[], int] = lambda: 0
+        """Lets all other packets that wait go on as they came, and says how many they were."""
         self._lane = self._new_lane()
         self._took_down_at_ms = 0
         self._forgot_at_ms = 0
@@ -135,8 +143,10 @@ class PacketProcess:
         self._handled += 1
         self._is_late = clock.monotonic_ms() - self.turn_began_ms > LONGEST_TURN_MS
         if self._is_late:
-            self._counters["overloaded"] += 1
             packet.accept()
+            passed = self.pass_waiting()
+            self._handled += passed
+            self._counters["overloaded"] += 1 + passed
             return
         try:
             datagram = decode_packet(packet.payload)
@@ -263,6 +273,8 @@ class PacketProcess:
         now_ms = clock.monotonic_ms()
         if asked.missing:
             self._counters["missing"] += 1
+            if asked.missing == asked.metrics and self._strangers.wait_s("all", now_ms / 1000):
+                return
         else:
             about = (asked.upstream, asked.hello)
             if now_ms - self._told_at_ms.get(about, 0) < RETELL_MS:
@@ -306,13 +318,14 @@ def _tail(path: PathKnown) -> Tail:
 
 def _serve(bridge: socket.socket, setup: Setup, stop: int) -> None:
     """Intercept until the service is gone or `stop` becomes readable."""
-    put_packets_first()  # while it has the right
+    comes_first = put_packets_first()  # while it has the right
     process = PacketProcess(bridge, setup)
     with (
         KernelQueue(setup.queue, process.handle, shortcut=process.extended) as queue,
         _rules(setup) as rules,
         confined_packet_process(),
     ):
+        process.pass_waiting = queue.pass_waiting
         bridge.send(event_to_bytes(Ready(rules=rules)))
         bridge.setblocking(False)
         gc.freeze()  # what is alive now stays: no need to look at it again at each collection
@@ -320,6 +333,7 @@ def _serve(bridge: socket.socket, setup: Setup, stop: int) -> None:
         for descriptor in (queue.fileno(), bridge.fileno(), stop):
             poll.register(descriptor, select.POLLIN)
         next_beat = clock.monotonic_ms()
+        has_paused = False
         stalls = StallWatch("the packet process", STALL_MS)
         while not process.service_gone:
             now = process.turn_began_ms = clock.monotonic_ms()
@@ -327,7 +341,13 @@ def _serve(bridge: socket.socket, setup: Setup, stop: int) -> None:
             if now >= next_beat:
                 process.beat(queue)
                 next_beat = now + HEARTBEAT_MS
+                if comes_first and has_paused and not is_in_real_time():
+                    comes_first = put_packets_first()
+                    turn = "come first again" if comes_first else "wait for others from now on"
+                    logger.warning("packets took all the time of a processor for a while; they %s", turn)
+                has_paused = False
             ready = dict(poll.poll(next_beat - now if next_beat > now else HEARTBEAT_MS))
+            has_paused |= clock.monotonic_ms() > now
             if stop in ready:
                 return
             if bridge.fileno() in ready:

@@ -28,9 +28,9 @@ def put_packets_first(*, longest_run_us: int = LONGEST_RUN_US, kill_after_us: in
 
     A process that does not pause is not let starve the host: it goes back to the usual priority by itself, and is
     killed if it does not (RLIMIT_RTTIME). Until then the kernel leaves a part of each core to others
-    (`kernel.sched_rt_runtime_us`).
+    (`kernel.sched_rt_runtime_us`). Once it has paused, it may call this again.
     """
-    signal.signal(signal.SIGXCPU, lambda *_: os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0)))
+    signal.signal(signal.SIGXCPU, _step_back)
     try:
         resource.setrlimit(resource.RLIMIT_RTTIME, (longest_run_us, longest_run_us + kill_after_us))
         os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(REAL_TIME_PRIORITY))
@@ -38,6 +38,16 @@ def put_packets_first(*, longest_run_us: int = LONGEST_RUN_US, kill_after_us: in
         logger.warning("no real-time priority (%s): on a busy host packets wait some milliseconds", error)
         return False
     return True
+
+
+def is_in_real_time() -> bool:
+    """Whether the calling process has what `put_packets_first` gave it."""
+    return os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK == os.SCHED_RR
+
+
+def _step_back(*_: object) -> None:
+    # Without the flag, which it has, this takes CAP_SYS_NICE (sched_setscheduler(2)), which it has not any more.
+    os.sched_setscheduler(0, os.SCHED_OTHER | os.SCHED_RESET_ON_FORK, os.sched_param(0))
 
 
 def stand_back() -> None:

@@ -6,6 +6,10 @@ import logging
 
 logger = logging.getLogger(__name__)
 
+STALL_MS = 1_900
+"""Of a loop that turns at least once a second: whoever stands still for two seconds takes longer for a turn, also
+if it was about to rest just then."""
+
 
 class StallWatch:
     """Looks at the clock at each turn of a loop.

@@ -53,7 +53,9 @@ def _knowledge_lines(knowledge: Mapping[str, Any] | None) -> list[str]:
     if knowledge is None:
         return []
     told = sum(state in ("neighbor", "border") for state in knowledge["peers"].values())
-    return [f"knows {knowledge['segments']} segments of {knowledge['points']} other points, told by {told} of them"]
+    return [
+        f"knows {knowledge['segments']} segments of {knowledge['points']} other points, told by {told} of them"
+    ]
 
 
 def _verification_lines(check: Mapping[str, Any] | None) -> list[str]:

@@ -23,17 +23,19 @@ from schemas.errors import ProbeError
 MAX_ASKED = 64
 """Addresses that are asked at once. Beyond it the one that was asked longest ago gives way, once it had time."""
 CHALLENGES = 3
-"""Of one address; then it is left alone. Together they have as many octets as the shortest request."""
+AUTHENTICATED_CHALLENGES = 1
+"""Of one address; then it is left alone. Together they have no more octets than the shortest request: 72 each of
+IP, or 140 in the authenticated mode."""
 FIRST_GAP_NS = 1 * NS_PER_S
 """To the second challenge; each further gap is twice as long."""
 SILENCE_NS = 60 * NS_PER_S
-"""How long an address that did not answer is left alone."""
+"""How long an address that did not answer is left alone; where it was asked but once, a sixth of that."""
 PROVEN_NS = 3600 * NS_PER_S
 """How long an answer counts for one that is no neighbor any more."""
 MAX_REMEMBERED = 1024
 """Addresses that answered, and as many that did not: 20 a second are asked, so a minute's are 1200 at most."""
 RATE_PER_S = 20
-"""Challenges in all; as many may come at once. With the longest of 140 octets: 2.8 kB/s, to 20 addresses."""
+"""Challenges in all, 1.4 kB/s; as many may come at once. One in the authenticated mode counts as two."""
 
 
 @dataclass(slots=True)
@@ -74,7 +76,8 @@ class Challenges:
     def ask(self, peer: str, now_ns: int) -> None:
         """Challenge the address, unless it is asked already or has been silent just now."""
         silent_at_ns = self._silent_at_ns.get(peer)
-        if peer in self._asked or (silent_at_ns is not None and now_ns - silent_at_ns <= SILENCE_NS):
+        silence_ns = SILENCE_NS if self._key_of(peer) is None else SILENCE_NS // 6
+        if peer in self._asked or (silent_at_ns is not None and now_ns - silent_at_ns <= silence_ns):
             return
         if len(self._asked) >= MAX_ASKED and not self._gives_way(now_ns):
             return
@@ -90,9 +93,10 @@ class Challenges:
         if not self._asked:
             return None
         next_at_ns = min(asked.next_at_ns for asked in self._asked.values())
-        if self._tokens >= 1 or self._filled_at_ns is None:
+        needed = max(map(self._cost, self._asked))
+        if self._tokens >= needed or self._filled_at_ns is None:
             return next_at_ns
-        return max(next_at_ns, self._filled_at_ns + round((1 - self._tokens) / RATE_PER_S * NS_PER_S))
+        return max(next_at_ns, self._filled_at_ns + round((needed - self._tokens) / RATE_PER_S * NS_PER_S))
 
     def due(self, now_ns: int, error: ErrorEstimate) -> list[Probe]:
         """The challenges to send now.
@@ -105,11 +109,12 @@ class Challenges:
         probes = []
         waiting = [(peer, asked) for peer, asked in self._asked.items() if asked.next_at_ns <= now_ns]
         for peer, asked in sorted(waiting, key=lambda one: one[1].sent):  # whoever is new comes first
-            if asked.sent >= CHALLENGES:
+            cost = self._cost(peer)
+            if asked.sent >= (CHALLENGES if cost == 1 else AUTHENTICATED_CHALLENGES):
                 del self._asked[peer]
                 _remember(self._silent_at_ns, peer, now_ns)
-            elif self._tokens >= 1:
-                self._tokens -= 1
+            elif self._tokens >= cost:
+                self._tokens -= cost
                 probes.append(self._challenge(peer, asked, now_ns, error))
         return probes
 
@@ -137,6 +142,9 @@ class Challenges:
                 times[peer] += step_ns
         if self._filled_at_ns is not None:
             self._filled_at_ns += step_ns
+
+    def _cost(self, peer: str) -> int:
+        return 1 if self._key_of(peer) is None else 2
 
     def _gives_way(self, now_ns: int) -> bool:
         """Whether there was an address that had its time to answer, and is given up."""

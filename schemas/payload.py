@@ -24,21 +24,24 @@ _MEMORY_LEVEL = 5
 
 # Deflate prefers what stands last, so the most frequent text, one record, is at the end.
 _DICTIONARY = (
+    b'<cp>1</cp><pt>1</pt><lp>10.</lp><sl i="0" n="2"/><pv></pv>'
     b'</mr><mrp s="pending"><un>delay loss jitter rtt</un><lp><pt><ri><rt>1</rt></mr><he>1</he></mr><x m="'
     b"<m><mr><hs>10.0.0.</hs><hd>192.168.</hd><id></id><ms>delay loss jitter rtt distribution reordering "
     b"duplication hops mtu capacity utilization available-bandwidth</ms><ms>delay loss jitter rtt</ms>"
-    b"<ct>17</ct><lt>5000</lt><ma>15000</ma></mr><mrp><up>10.0.0.</up><mp>10.0.0.</mp><ts>17</ts><ag>1</ag>"
+    b'<ct>17</ct><lt>10000</lt><ma>15000</ma><a k="" t=""/></mr>'
+    b"<mrp><up>10.0.0.</up><mp>10.0.0.</mp><ts>17</ts><ag>1</ag>"
     b'<delay n="59" v="1." l="1." s2="0.00" s3="0.000" eu="0.001" ec="0.001" y="1"/>'
     b'<loss n="60" k="0" w="1000" r="0" x="0"/>'
     b'<jitter n="59" v="0." i="0.0" m="0.000" il="-0." ih="0." j="0.0" a="0." s2="0.00" s3="0.000"/>'
     b'<rtt n="59" v="2." l="2." s2="0.00" s3="0.000"/>'
-    b'<distribution n="59" l="1." p50="1." p95="1." p99="1." b="1 2 -2 3 1 -3 5 4 -4 6 2 1 -2 1 1 -5 1"/>'
+    b'<distribution n="59" l="1." p50="1." p95="1." p99="1."'
+    b' b="1 -2 1 1 2 -1 2 1 -3 3 2 4 1 5 6 3 8 7 10 9 12 11 15 14 20 1 -5 1 -2 1"/>'
     b'<x m="reordering" n="59" v="0" l="0" h="0.006361" t="17"/>'
     b'<x m="duplication" n="59" v="0" l="0" h="0" t="17"/>'
     b'<x m="hops" n="59" v="2" l="2" h="2" t="17"/><x m="mtu" n="1" v="1500" l="1500" h="1500" t="17"/>'
     b'<x m="capacity" n="1" v="1000" l="1000" h="1000" t="17"/>'
     b'<x m="utilization" n="6" v="0." l="0." h="0." t="17"/>'
-    b'<x m="available-bandwidth" n="9" v="" l="" h="" t="17"/></mrp><mrp></m>'
+    b'<x m="available-bandwidth" n="9" v="" l="" h="" t="17"/><a k="" t=""/></mrp><mrp></m>'
 )
 
 

@@ -299,3 +299,30 @@ def test_what_the_shortcut_replaces_the_handler_never_sees(network: Network) -> 
         process(queue, handled=3)
         assert payloads(network.received(3)) == [b"replaced", b"other<mrp/>", b"bad<mrp/>"]
         assert queue.counters().failed == 1
+
+
+@pytest.mark.netns
+def test_all_that_waits_can_be_let_go_on_at_once_in_order_and_what_comes_later_is_shown_again(
+    network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nfqueue, "VERDICTS_AT_ONCE", 4)
+    passed = []
+
+    def pass_all_after_the_second(packet: InterceptedPacket) -> None:
+        grow(packet)
+        if decode_packet(packet.payload).payload == b"1":
+            passed.append(queue.pass_waiting())
+
+    with network.intercepted(pass_all_after_the_second, IPTABLES, RULE) as queue:
+        for number in range(12):
+            network.send(b"%d" % number)
+        process(queue, handled=2)
+        assert passed == [10]
+        unseen = [b"%d" % number for number in range(2, 12)]
+        assert payloads(network.received(12)) == [b"0<mrp/>", b"1<mrp/>", *unseen]
+        network.send(b"later")
+        process(queue, handled=3)
+        assert payloads(network.received(1)) == [b"later<mrp/>"]
+        assert queue.pass_waiting() == 0
+        counters = queue.counters()
+    assert (counters.queued, counters.waiting, counters.failed) == (13, 0, 0)

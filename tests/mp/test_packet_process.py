@@ -6,13 +6,16 @@ import contextlib
 import socket
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import cast
 
 import pytest
 
 from interceptor.memory_queue import MemoryQueue
+from interceptor.nfqueue import KernelQueue, QueueCounters
 from interceptor.packet import decode_packet
 from mp import clock, packet_process
 from mp.bridge import (
+    Heartbeat,
     HostChanged,
     ReportReady,
     SegmentGone,
@@ -21,7 +24,7 @@ from mp.bridge import (
     event_from_bytes,
     event_to_bytes,
 )
-from mp.packet_process import RETELL_MS, PacketProcess
+from mp.packet_process import RETELL_MS, STRANGERS_PER_S, PacketProcess
 from schemas.message import MeasureRequest, Message
 from schemas.payload import message_from_payload
 from schemas.xml_codec import message_to_xml
@@ -133,6 +136,33 @@ def test_an_unknown_upstream_is_told_to_the_service(bridge: tuple[socket.socket,
     assert event_from_bytes(ours.recv(65536)) == UpstreamSeen(upstream="10.0.0.9", metrics=("loss",), hello=False)
 
 
+def test_of_many_strangers_the_service_hears_as_many_a_second_as_it_can_use(
+    bridge: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, theirs = bridge
+    now_ms = 1_000_000
+    monkeypatch.setattr("mp.packet_process.clock.monotonic_ms", lambda: now_ms)
+    process = PacketProcess(theirs, SETUP)
+    queue = MemoryQueue(process.handle)
+
+    def told(count: int) -> int:
+        process.turn_began_ms = now_ms
+        for number in range(count):
+            request = replace(REQUEST, source=f"198.18.0.{number}", destination="10.9.9.9")
+            queue.put(datagram(request))
+        queue.process_pending()
+        assert all(verdict.forwarded for verdict in queue.take_verdicts())
+        seen = 0
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                seen += isinstance(event_from_bytes(ours.recv(65536)), UpstreamSeen)
+        return seen
+
+    assert [told(STRANGERS_PER_S + 10), told(5)] == [STRANGERS_PER_S, 0]
+    now_ms += 500
+    assert told(STRANGERS_PER_S) == STRANGERS_PER_S // 2
+
+
 def test_a_new_address_of_the_host_is_its_own_from_then_on(bridge: tuple[socket.socket, socket.socket]) -> None:
     ours, theirs = bridge
     process = PacketProcess(theirs, SETUP)
@@ -168,6 +198,32 @@ def test_a_turn_that_takes_too_long_lets_the_rest_pass_unchanged(
     assert unchanged(at_once + 5) == [False] * at_once + [True] * 5
     monkeypatch.setattr(packet_process, "LONGEST_TURN_MS", 10**9)
     assert unchanged(3) == [False] * 3
+
+
+def test_whoever_is_late_lets_all_that_waits_pass_at_once_and_counts_it(
+    bridge: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, theirs = bridge
+    monkeypatch.setattr(packet_process, "LONGEST_TURN_MS", -1)
+    process = PacketProcess(theirs, SETUP)
+    packet = datagram(REQUEST)
+    process.pass_waiting = lambda: 41
+    queue = MemoryQueue(process.handle)
+    queue.put(packet)
+    queue.process_pending()
+    (verdict,) = queue.take_verdicts()
+    assert verdict.forwarded == packet
+    process.beat(cast(KernelQueue, EmptyQueue()))
+    event = event_from_bytes(ours.recv(65536))
+    assert isinstance(event, Heartbeat)
+    assert (event.counters["overloaded"], event.counters["intercepted"]) == (42, 42)
+
+
+class EmptyQueue:
+    """What the kernel tells of a queue in which nothing is or was."""
+
+    def counters(self) -> QueueCounters:
+        return QueueCounters(waiting=0, queued=0, queue_dropped=0, user_dropped=0, handled=0, failed=0)
 
 
 def test_the_end_of_the_service_is_noticed_also_with_events_unread(

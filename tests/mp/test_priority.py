@@ -7,7 +7,14 @@ import signal
 import time
 from collections.abc import Callable
 
-from mp.priority import LAST_NICENESS, REAL_TIME_PRIORITY, put_packets_first, stand_back
+from mp.priority import (
+    LAST_NICENESS,
+    REAL_TIME_PRIORITY,
+    is_in_real_time,
+    put_packets_first,
+    stand_back,
+)
+from mp.privileges import confined_packet_process
 
 LIMIT_S = 20.0
 SOON_US = 50_000
@@ -30,9 +37,8 @@ def exit_code_of(work: Callable[[], bool]) -> int | None:
     return process.exitcode
 
 
-def is_in_real_time() -> bool:
-    policy = os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK
-    return policy == os.SCHED_RR and os.sched_getparam(0).sched_priority == REAL_TIME_PRIORITY
+def is_ordinary() -> bool:
+    return os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK == os.SCHED_OTHER
 
 
 def spin_while(condition: Callable[[], bool]) -> None:
@@ -44,6 +50,7 @@ def spin_while(condition: Callable[[], bool]) -> None:
 def test_packets_come_first_and_programs_that_are_started_do_not() -> None:
     def work() -> bool:
         has_it = put_packets_first() and is_in_real_time()
+        has_it &= os.sched_getparam(0).sched_priority == REAL_TIME_PRIORITY
         return has_it and exit_code_of(lambda: os.sched_getscheduler(0) == os.SCHED_OTHER) == 0
 
     assert exit_code_of(work) == 0
@@ -53,7 +60,30 @@ def test_a_process_that_never_pauses_goes_back_to_the_usual_priority() -> None:
     def work() -> bool:
         put_packets_first(longest_run_us=SOON_US, kill_after_us=NEVER_US)
         spin_while(is_in_real_time)
-        return os.sched_getscheduler(0) == os.SCHED_OTHER
+        return is_ordinary()
+
+    assert exit_code_of(work) == 0
+
+
+def test_the_packet_process_does_so_too_with_the_few_rights_that_it_keeps() -> None:
+    def work() -> bool:
+        put_packets_first(longest_run_us=SOON_US, kill_after_us=NEVER_US)
+        with confined_packet_process():
+            spin_while(is_in_real_time)
+            return is_ordinary()
+
+    assert exit_code_of(work) == 0
+
+
+def test_a_process_that_went_back_may_come_first_again_for_as_long_as_before() -> None:
+    def work() -> bool:
+        for _ in range(2):
+            put_packets_first(longest_run_us=SOON_US, kill_after_us=NEVER_US)
+            began_s, was_first = time.monotonic(), is_in_real_time()
+            spin_while(is_in_real_time)
+            if not (was_first and is_ordinary() and time.monotonic() - began_s < 1):
+                return False
+        return True
 
     assert exit_code_of(work) == 0
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from lab.points import point_files
-from mp.packet_process import STALL_MS
+from mp.stall import STALL_MS
 from schemas.errors import InpathError
 from schemas.result import ResultStatus
 from tests.interceptor.datagram import build_datagram
@@ -66,9 +66,9 @@ def undisturbed(line: Network) -> Iterator[None]:
     pid = line.status("b")["pid"]
     with Stream(line, "h2", "h1") as plain:
         yield
-        line.await_answer("a", "b", ("a", "b"), within_s=30)
-        line.await_answer("b", "a", ("b", "a"), within_s=30)
-    assert plain.sent > 20
+        line.await_answer("a", "b", ("a", "b"), within_s=15)
+        line.await_answer("b", "a", ("b", "a"), within_s=15)
+        eventually(lambda: plain.sent > 100, "some traffic", within_s=5)
     assert plain.missing == []
     assert line.status("b")["pid"] == pid
 
@@ -167,7 +167,7 @@ def test_a_service_that_stalls_goes_on_where_it_was(line: Network, undisturbed: 
         told_once(line, "b", "service process did not run"),
         stopped(status["pid"]),
     ):
-        time.sleep(2.6)
+        time.sleep(2.0)
     assert alerted.missing == []
     process = line.status("b")["packet_process"]
     assert process["pid"] == status["packet_process"]["pid"]

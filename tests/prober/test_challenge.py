@@ -7,6 +7,7 @@ from ipaddress import IPv4Address
 import pytest
 
 from prober.challenge import (
+    AUTHENTICATED_CHALLENGES,
     CHALLENGES,
     FIRST_GAP_NS,
     MAX_ASKED,
@@ -180,3 +181,15 @@ def test_the_numbers_of_challenges_are_not_to_be_guessed() -> None:
         asking.ask(str(IPv4Address(PEER) + number), NOW_NS)
     numbers = [SenderPacket.from_bytes(probe.data).sequence for probe in asking.due(NOW_NS, ERROR)]
     assert len(set(numbers)) == CHALLENGES and max(numbers) > 1 << 24
+
+
+def test_challenges_with_a_key_are_larger_and_fewer() -> None:
+    asking = challenges(KEY)
+    asking.ask(PEER, NOW_NS)
+    sent = [probe for second in range(60) for probe in asking.due(NOW_NS + second * 10**9, ERROR)]
+    assert len(sent) == AUTHENTICATED_CHALLENGES
+    for number in range(100):
+        asking.ask(f"10.9.0.{number}", NOW_NS)
+    assert len(asking.due(NOW_NS + 61 * 10**9, ERROR)) == RATE_PER_S // 2
+    wakeup_ns = asking.next_wakeup_ns()
+    assert wakeup_ns is not None and wakeup_ns >= NOW_NS + 61 * 10**9 + 10**8, "no earlier than the next can go"
