@@ -130,7 +130,7 @@ class Overlay(RuleBasedStateMachine):
         return data.draw(st.sampled_from(self.flights))
 
     def forge(self, flight: Flight, payload: bytes) -> None:
-        """Let a datagram arrive that somebody has made of another one; not one of points further on, carried back."""
+        """Let a datagram arrive that somebody made of another one; not one of points further on, carried back."""
         try:
             is_genuine = xml_from_payload(payload) in self.genuine
         except MessageError:  # as the point will notice
