@@ -120,7 +120,7 @@ def bring_up(
         kind = detect_link_kind(f"inpath.probe-{os.getpid()}")
         blueprint.directory.create(LabState(topology=topology, link_kind=kind, phase=Phase.BUILDING))
         try:
-            _build(blueprint, kind, database, progress, discover=discover)
+            _build(blueprint, kind, database, progress, discover=discover, settings=settings)
             if start_points and discover:
                 _start_points_together(blueprint, progress)
             elif start_points:
@@ -134,7 +134,13 @@ def bring_up(
 
 
 def _build(
-    blueprint: Blueprint, kind: LinkKind, database: str | None, progress: Progress, *, discover: bool
+    blueprint: Blueprint,
+    kind: LinkKind,
+    database: str | None,
+    progress: Progress,
+    *,
+    discover: bool,
+    settings: points.Settings,
 ) -> None:
     topology, directory = blueprint.topology, blueprint.directory
     namespaces.create([blueprint.addressing.namespace(node.name) for node in topology.nodes])
@@ -144,7 +150,13 @@ def _build(
     link_driver(kind, directory.links_control).add(planned_links(topology, blueprint.addressing))
     _for_each_node(blueprint, "addresses and routes", _configure, progress)
     points.write_configurations(
-        directory, topology, blueprint.addressing, blueprint.routes, database, discover=discover
+        directory,
+        topology,
+        blueprint.addressing,
+        blueprint.routes,
+        database,
+        discover=discover,
+        settings=settings,
     )
     if topology.routing is Routing.OSPF:
         _for_each_node(blueprint, "routing daemons", _start_ospf, progress)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from lab.points import Settings
     from lab.topology import Topology
 
 NO_LIMIT = "none"
@@ -36,6 +37,20 @@ def lab() -> None:
     help="Which nodes run a measurement point. [default: what a TOML file marks; all routers of a GraphML file]",
 )
 @click.option("--database", metavar="URL", help="One result store for all points. [default: an SQLite file each]")
+@click.option(
+    "--thin",
+    type=click.IntRange(min=2),
+    metavar="N",
+    help="Join the nodes that lie nearest to each other until N are left.",
+)
+@click.option(
+    "--set",
+    "assignments",
+    multiple=True,
+    metavar="TABLE.KEY=VALUE",
+    help="What the configuration of every point says besides, as in its TOML file: probe.rate_per_s=0.5. May be "
+    "given several times.",
+)
 @click.option("--no-points", is_flag=True, help="Start no measurement point.")
 @click.option(
     "--discover",
@@ -43,16 +58,29 @@ def lab() -> None:
     help="Tell the points the addresses of all others, not who their neighbors are: hellos find them in seconds.",
 )
 def up(
-    file: str, name: str | None, points_wish: str | None, database: str | None, no_points: bool, discover: bool
+    file: str,
+    name: str | None,
+    points_wish: str | None,
+    database: str | None,
+    thin: int | None,
+    assignments: tuple[str, ...],
+    no_points: bool,
+    discover: bool,
 ) -> None:
     """Build the network of a topology FILE (TOML, or GraphML of the Topology Zoo)."""
     from lab.build import bring_up
     from lab.progress import progress_bar
 
-    topology = _topology(file, name, points_wish)
+    topology = _topology(file, name, points_wish, thin)
+    settings = _settings(assignments)
     with progress_bar() as progress:
         built = bring_up(
-            topology, start_points=not no_points, discover=discover, database=database, progress=progress
+            topology,
+            start_points=not no_points,
+            discover=discover,
+            database=database,
+            settings=settings,
+            progress=progress,
         )
     points = 0 if no_points else sum(node.point for node in topology.nodes)
     click.echo(
@@ -61,16 +89,38 @@ def up(
     )
 
 
-def _topology(file: str, name: str | None, points_wish: str | None) -> Topology:
+def _topology(file: str, name: str | None, points_wish: str | None, thin: int | None) -> Topology:
     from dataclasses import replace
 
+    from lab.thinning import thinned
     from lab.topology import MAX_LAB_NAME_LENGTH, check_name
     from lab.topology_file import read_topology
 
     topology = read_topology(file)
+    if thin is not None:
+        topology = thinned(topology, thin)
     if name is not None:
         topology = replace(topology, name=check_name("--name", name, MAX_LAB_NAME_LENGTH))
     return topology if points_wish is None else topology.with_points(points_wish)
+
+
+def _settings(assignments: tuple[str, ...]) -> Settings:
+    import tomllib
+
+    from schemas.errors import UsageError
+
+    tables: dict[str, dict[str, object]] = {}
+    for assignment in assignments:
+        place, _, value = assignment.partition("=")
+        table, _, key = place.strip().rpartition(".")
+        try:
+            parsed = tomllib.loads(f"value = {value}")
+        except tomllib.TOMLDecodeError:
+            parsed = {}
+        if not table or not key or list(parsed) != ["value"]:
+            raise UsageError("--set", assignment, "TABLE.KEY=VALUE, the value as in a TOML file")
+        tables.setdefault(table, {})[key] = parsed["value"]
+    return tables
 
 
 @lab.command()

@@ -31,8 +31,8 @@ ASSUMED_CLOCK_ERROR_MS = 0.001
 HELLO_INTERVAL_S = 5.0
 """Between two hellos to one destination where points find each other; a daemon's default is a minute."""
 
-START_WAIT_S = 30.0
-"""How long a daemon may take to answer; many start at the same time on few cores."""
+START_WAIT_S = 60.0
+"""How long a daemon may take to answer: many start at the same time on few cores, beside a hundred that run."""
 
 PARALLEL_STARTS = 4
 """Starting Python keeps a core busy; more at a time only delays each of them."""

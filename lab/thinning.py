@@ -12,10 +12,10 @@ from schemas.errors import UsageError
 def thinned(topology: Topology, nodes: int) -> Topology:
     """The network with so many nodes left.
 
-    Again and again the link of the least cost goes (of several, the first of the file) and the node at one end of it
-    with it: the one with fewer links. Its other links end at the node that stays, and get the delay and the cost of
-    the link that went on top of their own, so that what is left lies as far apart as before. Of two links between
-    the same nodes, the one of the greater cost goes.
+    Again and again the link of the least cost goes (of several, the first of the file), and with it the node
+    at one end of it: the one with fewer links. Its other links end at the node that stays, and get the delay
+    and the cost of the link that went on top of their own, so that what is left lies as far apart as before.
+    Of two links between the same nodes, the one of the greater cost goes.
 
     Args:
         topology: the network; what its links do to packets apart from the delay is not added up.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 from mp import clock
 from receiver.store.retention import Retention
 from receiver.store.spool import Spool
-from receiver.store.spool_document import Document, document_from_check, document_from_result
+from receiver.store.spool_document import Document, document_from_check, document_from_result, interrupted
 from schemas.closure import ClosureCheck
 from schemas.errors import StoreError
 from schemas.result import PathResult, ResultStatus
@@ -24,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 DATABASE_GRACE_S = 0.25
 """How long an answer waits for the database, so that whoever asked finds the row there; durable it is before."""
+INTERRUPTED = "the measurement point ended while the request waited"
+"""Why a request failed that was noted by an earlier run of this point, and not answered."""
 UPKEEP_S = 20
 """A minute is rolled up at most this long after it may be."""
 
@@ -59,14 +62,20 @@ class Archive:
         self._upkeep: asyncio.Task[None] | None = None
         self._more = False
         """Something was kept after the drain that is under way had looked."""
+        self._interrupted: Mapping[str, Document] = {}
+        """By key, what an earlier run left unfinished."""
 
     def open(self) -> None:
         """Open the spool; the database is opened by the first drain. No thread is started yet.
+
+        What an earlier run left unfinished fails with the first drain, not before: until the point has its ports,
+        another may run here, and its requests still wait.
 
         Raises:
             StoreError: the spool cannot be opened.
         """
         self._spool = Spool(self._directory / "spool.db")
+        self._interrupted = self._spool.unfinished()
         if self._retention is not None:
             self._upkeep = asyncio.create_task(self._look_after(self._retention), name="look after the store")
 
@@ -78,7 +87,7 @@ class Archive:
     @property
     def waiting(self) -> int:
         """How many results the database has not taken yet."""
-        return self._opened().depth
+        return self._opened().depth + len(self._interrupted)
 
     async def record(self, result: PathResult) -> tuple[str, ...]:
         """Make a result durable; gives warnings for whoever asked.
@@ -160,6 +169,7 @@ class Archive:
             logger.error("%s", error)
 
     def _replay(self, now_ns: int) -> int:
+        self._fail_interrupted()
         if self._recorder is None:
             # Half of what the daemon imports is for the database: not before it is needed.
             from receiver.store.recorder import Recorder
@@ -167,6 +177,17 @@ class Archive:
 
             self._recorder = Recorder(ResultStore(self._url), self._opened())
         return self._recorder.drain(now_ns)
+
+    def _fail_interrupted(self) -> None:
+        if self._interrupted:
+            now_us = clock.now_ns() // 1_000
+            failed = [
+                (interrupted(document, INTERRUPTED, now_us=now_us), key)
+                for key, document in self._interrupted.items()
+            ]
+            self._opened().put_all(failed)
+            logger.warning("%d requests waited when this point last ended: they have failed", len(failed))
+            self._interrupted = {}
 
     async def _look_after(self, retention: Retention) -> None:
         loop = asyncio.get_running_loop()

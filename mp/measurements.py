@@ -191,7 +191,8 @@ class Measurements:
                 self._refuse(pending, f"destination {destination}: {reason}")
 
     async def _take(self, pending: PendingRequest, whole: Whole) -> None:
-        if whole.standing is Standing.FORGED:
+        is_forged = whole.standing is Standing.FORGED
+        if is_forged:
             self.counters["forged"] += 1
         if self._credentials.is_required and whole.standing is not Standing.AUTHENTIC:
             pending.refused = f"an answer came that is not authentic: {pending.first_doubt(whole)}"
@@ -200,11 +201,14 @@ class Measurements:
         result = pending.answered(whole, registry=self._registry, has_keys=bool(len(self._credentials.keyring)))
         if result.carrier is not None and pending.is_carrier_free and not pending.request.returning:
             self._carriers.came_through(pending.request.destination, result.carrier)
+        if is_forged:  # a true copy may still come; if none does, this one is told
+            pending.doubtful = result
+            return
         await self._decide(pending, result)
         self._remember(pending)
 
     async def _fail(self, pending: PendingRequest, reason: str) -> PathResult:
-        return await self._decide(pending, pending.failed(reason))
+        return await self._decide(pending, pending.doubtful or pending.failed(reason))
 
     async def _decide(self, pending: PendingRequest, result: PathResult) -> PathResult:
         """Make `result` the answer, unless there is one already; gives the answer."""

@@ -40,6 +40,8 @@ class PendingRequest:
     """By number of the copy."""
     is_carrier_free: bool = True
     """Nobody said which it had to be."""
+    doubtful: PathResult | None = None
+    """An answer of which a part was forged."""
     refused: str | None = None
     """Why the last answer that came was not taken."""
     deciding: asyncio.Lock = field(default_factory=asyncio.Lock)

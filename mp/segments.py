@@ -13,6 +13,7 @@ from dataclasses import replace
 from mp import clock
 from mp.host import HostState
 from mp.keys.probe_keys import ProbeKeys
+from mp.neighbor_memory import NeighborMemory
 from mp.settings import Configuration, PointSettings
 from prober.bandwidth.schedule import BandwidthSchedule
 from prober.bandwidth.service import BandwidthService
@@ -131,6 +132,7 @@ class Segments:
             is_neighbor=self.prober.is_neighbor,
             now_ns=clock.now_ns,
         )
+        self._memory = NeighborMemory(point.state_dir, keep_s=probe.sleep_after_s)
         self._schedule = BandwidthSchedule(interval_s=policy.interval_s or None)
         self._estimating: asyncio.Task[None] | None = None
         self._asked_at_ns: dict[str, int] = {}
@@ -160,6 +162,10 @@ class Segments:
         await self.udp.start()
         for neighbor in self._configuration.probe.neighbors:
             self.udp.want(neighbor, configured=True)
+        for neighbor in self._memory.recall(clock.now_ms()):
+            with contextlib.suppress(UsageError):  # this point may have another address now
+                self.udp.want(neighbor)
+        stack.callback(lambda: self._memory.close(clock.now_ms()))
         stack.push_async_callback(self._monitor.close)
         await self._monitor.start()
         stack.push_async_callback(self._mtu.close)
@@ -200,6 +206,7 @@ class Segments:
             self._exchange_interfaces(peer, segment)
             self._look_for_step(segment)
         self._steps = {peer: self._steps[peer] for peer in measured}
+        self._memory.used(measured.keys() - self._configuration.probe.neighbors, clock.now_ms())
         self._schedule.set_upstreams(frozenset(measured))
         self._estimate_next()
 

@@ -22,6 +22,9 @@ Key = tuple[str, int]
 MAX_OPEN = 1024
 """Requests whose parts are kept at once: a few MiB at most in practice, since most reports have one part."""
 MAX_SLICES = 8
+MAX_TWINS = 4
+"""Of one signed part. A link that doubles a datagram makes two of all that follow: each has tags of its own, and
+goes with the parts of its own chain alone."""
 
 NANOSECONDS_PER_MS = 1_000_000
 
@@ -47,7 +50,8 @@ class Whole:
 class _Slice:
     """One part of the metrics: the reports that have come."""
 
-    parts: dict[int, Message] = field(default_factory=dict)
+    parts: dict[int, tuple[Message, ...]] = field(default_factory=dict)
+    """By number; each as it came first, and its twins."""
     final_part: int | None = None
 
     @property
@@ -56,7 +60,10 @@ class _Slice:
 
     def with_part(self, message: Message, *, final: bool) -> _Slice:
         part = message.request.part
-        return _Slice({**self.parts, part: message}, part if final else self.final_part)
+        twins = self.parts.get(part, ())
+        if message not in twins:
+            twins = (*twins, message)
+        return _Slice({**self.parts, part: twins}, part if final else self.final_part)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -147,7 +154,9 @@ def _check_part(known: _Slice, message: Message, final: bool) -> None:
     request = message.request
     part = request.part
     if part in known.parts:
-        if known.parts[part] != message or final != (part == known.final_part):
+        twins = known.parts[part]
+        may_differ = _last_tag(message) is not None and len(twins) < MAX_TWINS
+        if not (message in twins or may_differ) or final != (part == known.final_part):
             raise MessageError(f"pt of {request.id}: part {part} came twice and differs, expected the same")
         return
     if known.final_part is not None and (final or part > known.final_part):
@@ -180,7 +189,7 @@ def _whole(known: _Open, keyring: Keyring) -> Whole:
 
 def _joined(one: _Slice, keyring: Keyring) -> Whole:
     """The parts of one slice as one message."""
-    parts = [one.parts[part] for part in sorted(one.parts)]
+    parts = _one_chain([one.parts[part] for part in sorted(one.parts)])
     request = parts[0].request
     records = tuple(record for part in parts for record in part.records)
     if len(records) > MAX_RECORDS:
@@ -200,6 +209,21 @@ def _joined(one: _Slice, keyring: Keyring) -> Whole:
         request=worst(request_standing(part.request, keyring) for part in parts),
         records=tuple(standing for of_part in standings for standing in of_part),
     )
+
+
+def _one_chain(parts: Sequence[tuple[Message, ...]]) -> list[Message]:
+    """Of each part the twin that continues the one before; of all the first, if nothing fits together."""
+    chains = [[twin] for twin in parts[0]]
+    for twins in parts[1:]:
+        chains = [[*chain, twin] for twin in twins for chain in chains if _continues(chain[-1], twin)][:MAX_TWINS]
+        if not chains:
+            return [twins[0] for twins in parts]
+    return chains[0]
+
+
+def _continues(before: Message, after: Message) -> bool:
+    request = after.request
+    return (request.last_point, request.previous_tag) == (before.latest_point, _last_tag(before))
 
 
 def _last_tag(part: Message) -> bytes | None:

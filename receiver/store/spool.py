@@ -16,6 +16,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
+from receiver.store.spool_document import is_unfinished
 from schemas.errors import StoreError
 
 BUSY_TIMEOUT_S = 2.0
@@ -34,6 +35,10 @@ _TABLES = """
         document TEXT NOT NULL,
         reason TEXT NOT NULL
     );
+    CREATE TABLE IF NOT EXISTS unfinished (
+        key TEXT PRIMARY KEY,
+        document TEXT NOT NULL
+    ) WITHOUT ROWID;
 """
 
 
@@ -93,11 +98,18 @@ class Spool:
         return self.put_all([(document, key)])[0]
 
     def put_all(self, documents: Sequence[tuple[Mapping[str, Any], str]]) -> Sequence[int]:
-        """Keep documents with their keys in this order, all or none; to wait for the disk once is enough."""
-        texts = [(key, json.dumps(document, allow_nan=False)) for document, key in documents]
+        """Keep documents with their keys in this order, all or none; to wait for the disk once is enough.
+
+        An unfinished one is remembered, wherever it goes from here, until another with its key is put.
+        """
+        texts = [
+            (key, json.dumps(document, allow_nan=False), is_unfinished(document)) for document, key in documents
+        ]
         with self._lock:
             with self._transaction():
-                ids = [self._insert(key, text) for key, text in texts]
+                ids = [self._insert(key, text) for key, text, _ in texts]
+                for key, text, unfinished in texts:
+                    self._remember(key, text if unfinished else None)
             self._depth += len(ids)
         return ids
 
@@ -108,6 +120,12 @@ class Spool:
                 "SELECT id, key, document FROM entries ORDER BY id LIMIT ?", (limit,)
             ).fetchall()
         return [SpoolEntry(id=row[0], key=row[1], document=json.loads(row[2])) for row in rows]
+
+    def unfinished(self) -> Mapping[str, Mapping[str, Any]]:
+        """By key, the unfinished documents that nothing has followed."""
+        with self._lock, self._errors():
+            rows = self._connection.execute("SELECT key, document FROM unfinished").fetchall()
+        return {key: json.loads(document) for key, document in rows}
 
     def remove(self, ids: Sequence[int]) -> None:
         """Forget documents; ids that are not there change nothing."""
@@ -161,6 +179,12 @@ class Spool:
     def _insert(self, key: str, text: str) -> int:
         insert = "INSERT INTO entries (key, document) VALUES (?, ?)"
         return self._connection.execute(insert, (key, text)).lastrowid or 0
+
+    def _remember(self, key: str, unfinished: str | None) -> None:
+        if unfinished is None:
+            self._connection.execute("DELETE FROM unfinished WHERE key = ?", (key,))
+        else:
+            self._connection.execute("INSERT OR REPLACE INTO unfinished VALUES (?, ?)", (key, unfinished))
 
     def _count(self, table: str) -> int:
         return int(self._connection.execute(f"SELECT COUNT(*) FROM {table}").fetchone()[0])

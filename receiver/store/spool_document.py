@@ -7,6 +7,7 @@ earlier version left are whole.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 from receiver.store.result_rows import Row, row_from_result
 from schemas.closure import ClosureCheck
 from schemas.errors import MessageError
-from schemas.result import PathResult
+from schemas.result import PathResult, ResultStatus
 
 CLOSURE_CHECK = "closure_check"
 """The key of a document that holds a closure check."""
@@ -53,6 +54,26 @@ def document_from_result(result: PathResult) -> Document:
 def document_from_check(check: ClosureCheck) -> Document:
     """The document of a closure check."""
     return {CLOSURE_CHECK: check.to_json()}
+
+
+def is_unfinished(document: Document) -> bool:
+    """Whether another document with the same key is to follow: the request waits for its answer."""
+    row: Row = document.get(RESULT_ROW, {})
+    return str(row.get("status")) == ResultStatus.PENDING
+
+
+def interrupted(document: Document, reason: str, *, now_us: int) -> Document:
+    """What becomes of an unfinished document when nobody waits for the answer any more.
+
+    Args:
+        document: for which `is_unfinished` holds.
+        reason: the result's warning.
+        now_us: microseconds since the Unix epoch.
+    """
+    row: Row = document[RESULT_ROW]
+    elapsed_us = max(0, now_us - row["requested_at_us"])
+    changes = {"status": ResultStatus.FAILED, "elapsed_ms": elapsed_us / 1000, "warnings": json.dumps([reason])}
+    return {RESULT_ROW: {**row, **changes}}
 
 
 def waiting_from_documents(documents: Sequence[Document]) -> Waiting:

@@ -222,3 +222,20 @@ def test_help_of_the_lab_imports_nothing_heavy() -> None:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.stdout.strip() == "[]"
     assert time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize("assignment", ["rate=1", "probe.rate", "probe.rate=", "probe.rate=1\nother=2"])
+def test_a_setting_of_all_points_names_table_key_and_value(tmp_path: Path, assignment: str) -> None:
+    file = tmp_path / "pair.toml"
+    file.write_text(PAIR)
+    result = invoke("up", str(file), "--set", assignment)
+    assert isinstance(result.exception, InpathError)
+    assert "expected TABLE.KEY=VALUE" in str(result.exception)
+
+
+def test_no_fewer_nodes_can_be_left_than_parts_of_the_network(tmp_path: Path) -> None:
+    file = tmp_path / "apart.toml"
+    file.write_text('name = "apart"\nnodes = { a = {}, b = {}, c = {} }\n')
+    result = invoke("up", str(file), "--thin", "2")
+    assert isinstance(result.exception, InpathError)
+    assert "at least 3" in str(result.exception)

@@ -2,7 +2,7 @@ import tomllib
 from pathlib import Path
 
 from lab.addressing import Addressing, addressing_of
-from lab.points import interface_capacities, point_pid, served_prefixes, write_configurations
+from lab.points import Settings, interface_capacities, point_pid, served_prefixes, write_configurations
 from lab.routes import exact_weights, routes_of
 from lab.state import LabDirectory
 from lab.topology import Node, Topology, topology_from_json
@@ -117,3 +117,14 @@ def test_hosts_of_a_topology_without_points_are_served_by_nobody(tmp_path: Path)
     directory = LabDirectory(tmp_path)
     write_configurations(directory, bare, addressing_of(bare), routes_of(bare, ()), None)
     assert list(tomllib.loads(directory.configuration("a").read_text())) == ["names"]
+
+
+def test_what_all_points_shall_say_besides_joins_their_own_tables(tmp_path: Path) -> None:
+    directory = LabDirectory(tmp_path)
+    routes = routes_of(TOPOLOGY, exact_weights(TOPOLOGY))
+    settings: Settings = {"probe": {"rate_per_s": 0.5}, "bandwidth": {"enabled": False}}
+    write_configurations(directory, TOPOLOGY, addressing_of(TOPOLOGY), routes, None, settings=settings)
+    content = tomllib.loads(directory.configuration("p1").read_text())
+    assert content["probe"] == {"neighbors": ["10.255.0.4"], "rate_per_s": 0.5}
+    assert content["bandwidth"] == {"enabled": False}
+    assert list(tomllib.loads(directory.configuration("r").read_text())) == ["names"]

@@ -2,16 +2,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mp.archive import Archive
+from mp.archive import INTERRUPTED, Archive
 from receiver.store.history import Resolution
 from receiver.store.result_store import ResultStore
 from receiver.store.retention import Retention
 from receiver.store.spool import Spool
+from schemas.result import ResultStatus
 from tests.receiver.paths import NOW_MS, result, unanswered, usual
 
 
@@ -114,3 +116,53 @@ def test_an_archive_with_retention_rolls_up_what_it_keeps(tmp_path: Path, monkey
     monkeypatch.setattr("mp.archive.clock.now_ns", lambda: (NOW_MS + 7_200_000) * 1_000_000)
     asyncio.run(story())
     assert Spool(tmp_path / "spool.db").depth == 0
+
+
+def test_a_request_that_waited_when_the_point_ended_has_failed_at_the_next_start(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'results.db'}"
+    waiting, answer = unanswered(), result((usual(0),), identifier="f" * 32)
+
+    async def first_run() -> None:
+        archive = Archive(url, tmp_path)
+        archive.open()
+        await archive.record(waiting)
+        await archive.record(replace(unanswered(), id=answer.id))
+        await archive.record(answer)
+        await archive.close()
+
+    async def next_run() -> bool:
+        archive = Archive(url, tmp_path)
+        archive.open()
+        looks_at_it = bool(archive.waiting)
+        archive.drain_soon()  # as housekeeping does
+        await archive.close()
+        return looks_at_it
+
+    asyncio.run(first_run())
+    store = ResultStore(url)
+    assert store.get(waiting.id) == waiting
+    assert [asyncio.run(next_run()) for _ in range(2)] == [True, False]
+    failed = store.get(waiting.id)
+    assert failed is not None and failed.elapsed_ms is not None and failed.elapsed_ms > 0
+    assert failed == replace(
+        waiting, status=ResultStatus.FAILED, warnings=(INTERRUPTED,), elapsed_ms=failed.elapsed_ms
+    )
+    assert store.get(answer.id) == answer
+    store.close()
+
+
+def test_a_point_that_finds_another_at_its_place_leaves_that_ones_requests_alone(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'results.db'}"
+
+    async def story() -> None:
+        running, refused = Archive(url, tmp_path), Archive(url, tmp_path)
+        running.open()
+        await running.record(unanswered())
+        refused.open()
+        await refused.close()
+        await running.close()
+
+    asyncio.run(story())
+    spool = Spool(tmp_path / "spool.db")
+    assert list(spool.unfinished()) == [unanswered().id]
+    spool.close()

@@ -344,7 +344,8 @@ def test_a_record_that_was_changed_is_named_and_the_answer_marked() -> None:
     assert [segment.authenticity for segment in result.segments] == [Standing.AUTHENTIC, Standing.FORGED]
     assert Flag.UNVERIFIED in result.composed["loss"].flags
     assert result.warnings[0] == "the record of 10.0.0.3 has a wrong tag: somebody changed the message"
-    assert network.measurements.counters["forged"] == 1
+    # Each time, a true copy might have come.
+    assert network.measurements.counters["forged"] == network.measurements.counters["copies_sent"] > 1
 
 
 def test_where_tags_are_required_a_forged_answer_is_none_and_a_true_copy_still_is() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import count
 from random import Random
@@ -14,10 +14,14 @@ from interceptor.packet_queue import InterceptedPacket
 from processor.decision import Forward, HandOver, PassThrough, Report, SendReport
 from processor.pipeline import Pipeline, PointIdentity
 from processor.segment_table import PreparedSegment, SegmentTable
-from receiver.assembly import ReportAssembly
+from processor.trust import Trust
+from receiver.assembly import ReportAssembly, Whole
 from receiver.composition import Composition, compose
 from requestor.retransmission import Retransmission
+from requestor.slices import slices_of
+from schemas.authentication import Standing, signed_request
 from schemas.errors import MessageError, PacketError
+from schemas.keyring import NO_KEYS, Keyring
 from schemas.message import MeasureRequest, Message, SegmentRecord, SegmentState
 from schemas.metrics import METRICS
 from schemas.payload import message_from_payload
@@ -36,6 +40,8 @@ class Faults:
 
     loss_ratio: float = 0.0
     duplication_ratio: float = 0.0
+    link_duplication_ratio: float | None = None
+    """On the links, where it is another one than that of reports."""
     least_delay_ms: int = 1
     most_delay_ms: int = 1
     """A span as wide as the gaps between datagrams lets them overtake each other."""
@@ -48,14 +54,17 @@ def point_address(index: int) -> str:
 class MemoryPoint:
     """One point: its queue, and what the daemon around the pipeline does with a decision."""
 
-    def __init__(self, address: str, *, room: int, submit: Callable[[Report], None]) -> None:
+    def __init__(
+        self, address: str, *, room: int, submit: Callable[[Report], None], keyring: Keyring = NO_KEYS
+    ) -> None:
         self.segments = SegmentTable()
         self.queue = MemoryQueue(self._handle)
         self.now_ms = START_MS
         self._room = room
         self._submit = submit
         identity = PointIdentity(address=address, own_addresses=frozenset({address}), serves=())
-        self._pipeline = Pipeline(identity, self.segments, lambda _: None)
+        trust = Trust(keyring, is_required=len(keyring) > 0)
+        self._pipeline = Pipeline(identity, self.segments, lambda _: None, trust=trust)
 
     def take(self, packet: bytes, now_ms: int) -> bytes | None:
         """The packet as it leaves the point; None when it ends here."""
@@ -99,9 +108,22 @@ class Chain:
         mtu_bytes: of every link.
         faults: of every link.
         seed: decides about every fault.
+        metrics: what is asked for.
+        keyring: of the source and all points: with a key, each signs, and takes nothing unsigned.
+        in_slices: whether a question that is too large for one datagram goes in several, as a point sends it.
     """
 
-    def __init__(self, points: int, *, mtu_bytes: int = 1500, faults: Faults | None = None, seed: int = 0) -> None:
+    def __init__(
+        self,
+        points: int,
+        *,
+        mtu_bytes: int = 1500,
+        faults: Faults | None = None,
+        seed: int = 0,
+        metrics: tuple[str, ...] = ALL,
+        keyring: Keyring = NO_KEYS,
+        in_slices: bool = False,
+    ) -> None:
         self.addresses = [point_address(index) for index in range(points)]
         self.mtu_bytes = mtu_bytes
         self.packets: list[bytes] = []
@@ -115,18 +137,21 @@ class Chain:
         self._events: list[tuple[int, int, Callable[[int], None]]] = []
         self._serial = count()
         self._now_ms = START_MS
-        self._assembly = ReportAssembly()
-        self._answer: Message | None = None
+        self._keyring = keyring
+        self._assembly = ReportAssembly(keyring=keyring)
+        self.whole: Whole | None = None
+        """The answer, and what its tags are worth."""
         self._points = [self._make_point(index) for index in range(1, points)]
         self.request = MeasureRequest(
             source=self.addresses[0],
             destination=self.addresses[-1],
             id=f"{seed:032x}",
-            metrics=ALL,
+            metrics=metrics,
             created_at_ms=START_MS,
             lifetime_ms=LIFETIME_MS,
             max_age_ms=60_000,
         )
+        self.slices = slices_of(metrics, maximum_payload(mtu_bytes)) if in_slices else (metrics,)
 
     def ask(self) -> Message | None:
         """Send the request as often as its schedule says; the joined records, None when none came whole."""
@@ -136,7 +161,7 @@ class Chain:
             if self._now_ms > START_MS + LIFETIME_MS:
                 break
             event(self._now_ms)
-        return self._answer
+        return None if self.whole is None else self.whole.message
 
     def inject(self, packet: bytes, *, link: int, at_ms: int) -> None:
         """Put another packet on a link, some time after the request was made."""
@@ -156,10 +181,15 @@ class Chain:
                 zip(self.addresses, self.addresses[1:], strict=False), start=1
             )
         ]
-        return compose(ALL, records, waited_ms=0, max_age_ms=60_000)
+        return compose(self.request.metrics, records, waited_ms=0, max_age_ms=60_000)
 
     def _make_point(self, index: int) -> MemoryPoint:
-        point = MemoryPoint(self.addresses[index], room=maximum_payload(self.mtu_bytes), submit=self._carry)
+        point = MemoryPoint(
+            self.addresses[index],
+            room=maximum_payload(self.mtu_bytes),
+            submit=self._carry,
+            keyring=self._keyring,
+        )
         segment = PreparedSegment.of(self.addresses[index - 1], START_MS, segment_statistics(index))
         point.segments.put(segment)
         return point
@@ -169,10 +199,10 @@ class Chain:
 
     def _send_copies(self, schedule: Retransmission) -> Callable[[int], None]:
         def send(now_ms: int) -> None:
-            if self._answer is not None:
+            if self.whole is not None:
                 return
-            message = Message(request=replace(self.request, copy=schedule.copies))
-            self._enter(0, self._datagram(message_to_xml(message)))
+            for request in self._requests(schedule.copies):
+                self._enter(0, self._datagram(message_to_xml(Message(request=request))))
             schedule.sent()
             self.copies_sent += 1
             due_ms = schedule.next_after_ms()
@@ -180,6 +210,11 @@ class Chain:
                 self._after(START_MS + due_ms - now_ms, send)
 
         return send
+
+    def _requests(self, copy: int) -> Iterator[MeasureRequest]:
+        for index, metrics in enumerate(self.slices):
+            part = replace(self.request, copy=copy, metrics=metrics, slice_index=index, slices=len(self.slices))
+            yield signed_request(part, self._keyring)
 
     def _datagram(self, payload: bytes) -> bytes:
         return build_datagram(
@@ -191,7 +226,8 @@ class Chain:
         self.packets.append(packet)
         if self._random.random() < self._faults.loss_ratio:
             return
-        copies = 1 + (self._random.random() < self._faults.duplication_ratio)
+        ratio = self._faults.link_duplication_ratio
+        copies = 1 + (self._random.random() < (self._faults.duplication_ratio if ratio is None else ratio))
         for _ in range(copies):
             self._after(self._delay_ms(), lambda now_ms: self._arrive(link, packet, now_ms))
 
@@ -208,11 +244,12 @@ class Chain:
 
     def _take_report(self, message: Message, final: bool, now_ms: int) -> None:
         self.reports.append((message, final))
-        if self._answer is not None:
+        if self.whole is not None:
             return
         try:
             whole = self._assembly.add(message, final=final, now_ns=now_ms * 1_000_000)
-            self._answer = None if whole is None else whole.message
+            if whole is not None and whole.standing is not Standing.FORGED:  # as `Measurements` does
+                self.whole = whole
         except MessageError as error:
             self.refused.append(str(error))
 

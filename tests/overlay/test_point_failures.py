@@ -6,12 +6,18 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import pytest
 
+from mp.archive import INTERRUPTED
+from mp.config import load_configuration
+from receiver.store.result_store import ResultStore
+from schemas.errors import InpathError
 from schemas.message import SegmentState
-from schemas.result import ResultStatus
+from schemas.result import PathResult, ResultStatus
 from tests.overlay.network import Network, eventually, points_of
 from tests.overlay.stream import Stream
 
@@ -137,6 +143,28 @@ def test_a_packet_process_that_hangs_is_replaced(row: Network, passers_by: tuple
     assert plain_lost == 0
 
 
+def test_a_request_that_meets_a_hung_packet_process_is_answered_all_the_same(row: Network) -> None:
+    hung = row.status("p2")["packet_process"]["pid"]
+    os.kill(hung, signal.SIGSTOP)  # the first copies wait in its queue for ever
+    result = row.ask("p1", "p3", timeout_s=15.0)
+    assert result.status in (ResultStatus.COMPLETE, ResultStatus.PARTIAL)
+    assert points_of(result)[0] == row.address("p1") and points_of(result)[-1] == row.address("p3")
+    row.await_answer("p1", "p3", ("p1", "p2", "p3"))
+    assert row.status("p2")["packet_process"]["pid"] != hung
+
+
+def test_a_service_that_hangs_keeps_no_request_waiting(row: Network) -> None:
+    status = row.status("p2")
+    os.kill(status["pid"], signal.SIGSTOP)
+    try:
+        result = row.ask("p1", "p3")
+    finally:
+        os.kill(status["pid"], signal.SIGCONT)
+    assert result.status is ResultStatus.COMPLETE
+    assert points_of(result) == tuple(map(row.address, ("p1", "p2", "p3")))
+    assert row.status("p2")["packet_process"]["pid"] == status["packet_process"]["pid"]
+
+
 def test_a_hung_packet_process_leaves_no_rule_when_its_point_ends(row: Network) -> None:
     os.kill(row.status("p2")["packet_process"]["pid"], signal.SIGSTOP)
     began_s = time.monotonic()
@@ -161,8 +189,9 @@ import socket, sys, time
 from schemas.payload import payload_from_xml
 request = "<mr><hs>10.1.1.1</hs><hd>10.1.1.2</hd><id>" + "0" * 32 + "</id><ms>loss</ms>"
 request += "<ct>1</ct><lt>1</lt><ma>1</ma></mr>"
-record = '<mrp s="pending"><up>10.1.1.1</up><mp>10.1.1.1</mp><ts>1</ts></mrp>'
-payload = payload_from_xml(f"<m>{request}{record * 254}</m>".encode(), 1400)
+record = '<mrp s="pending"><up>10.1.1.1</up><mp>10.1.1.1</mp><ts>{}</ts></mrp>'
+records = "".join(map(record.format, range(1, 255)))
+payload = payload_from_xml(f"<m>{request}{records}</m>".encode(), 1400)
 with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
     sender.setsockopt(socket.IPPROTO_IP, socket.IP_OPTIONS, bytes((148, 4, 0, 0)))
     sender.bind((sys.argv[1], 0))
@@ -170,7 +199,7 @@ with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
         sender.sendto(payload, (sys.argv[2], 49862))
         time.sleep(0.005)
 """
-"""Two hundred octets that inflate to 254 records, 200 times a second: far more than one core can decode."""
+"""Seven hundred octets that inflate to 254 records, 200 times a second: far more than one core can decode."""
 
 
 def test_without_the_last_point_the_destination_itself_says_that_nobody_answers(row: Network) -> None:
@@ -194,3 +223,30 @@ def test_a_source_that_was_killed_answers_again_and_keeps_what_it_knew(row: Netw
     assert_one_rule(row, "p1")
     row.await_answer("p1", "p3", ("p1", "p2", "p3"))
     assert row.stored("p1", last.id) == last
+
+
+def test_a_request_that_waits_when_its_source_is_killed_has_failed_afterwards_and_says_why(row: Network) -> None:
+    hung = row.status("p3")["packet_process"]["pid"]
+    os.kill(hung, signal.SIGSTOP)
+    known = {result.id for result in latest(row, "p1")}
+    with ThreadPoolExecutor(1) as asker:
+        asking = asker.submit(row.ask, "p1", "p3", timeout_s=20.0)
+        waiting = eventually(
+            lambda: [one for one in latest(row, "p1") if one.id not in known], "a stored request", within_s=2
+        )
+        row.lab.kill_point("p1")
+        assert isinstance(asking.exception(timeout=5), InpathError)
+    os.kill(hung, signal.SIGCONT)
+    assert [result.status for result in waiting] == [ResultStatus.PENDING]
+    row.lab.start_point("p1")
+
+    def failed() -> bool:
+        stored = row.stored("p1", waiting[0].id)
+        return stored is not None and stored.status is ResultStatus.FAILED and stored.warnings == (INTERRUPTED,)
+
+    eventually(failed, "a failed result with the reason", within_s=5)
+
+
+def latest(net: Network, node: str) -> Sequence[PathResult]:
+    with closing(ResultStore(load_configuration(net.configuration(node)).store_url)) as store:
+        return store.latest(20)

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from receiver.assembly import ReportAssembly, Whole
+from receiver.assembly import MAX_TWINS, ReportAssembly, Whole
 from schemas.authentication import Standing, sealed, signed_request
 from schemas.errors import MessageError
 from schemas.keyring import HmacKey, KeyIdentity, Keyring
@@ -141,19 +142,19 @@ def test_more_records_than_a_path_can_have_are_refused() -> None:
 RING = Keyring((HmacKey(KeyIdentity(id="a1", areas=("",)), b"k" * 32),))
 
 
-def signed_parts(previous_tag: bytes | None = None) -> list[Message]:
-    """PARTS as honest points make them; `previous_tag` is what the second part says instead of the truth."""
-    parts: list[Message] = []
-    for part in PARTS:
-        told = parts[-1].records[-1].tag if parts else None
+def signed_parts(previous_tag: bytes | None = None, *, parts: Sequence[Message] = PARTS) -> list[Message]:
+    """Parts as honest points make them; `previous_tag` is what the second part says instead of the truth."""
+    made: list[Message] = []
+    for part in parts:
+        told = made[-1].records[-1].tag if made else None
         before = None if told is None else told.octets
-        if part is PARTS[1]:
+        if len(made) == 1:
             before = previous_tag or before
         xml = message_to_xml(Message(request=signed_request(replace(part.request, previous_tag=before), RING)))
         for one in part.records:
             xml = sealed(xml[: -len(END_TAG)] + untagged_record(one), RING.key("a1"))
-        parts.append(message_from_xml(xml))
-    return parts
+        made.append(message_from_xml(xml))
+    return made
 
 
 def joined(parts: list[Message], order: list[int]) -> Whole:
@@ -209,3 +210,28 @@ def test_more_slices_than_anybody_sends_are_refused() -> None:
     one = slice_of(0, ("delay",), age_ms=9, state=SegmentState.MEASURED)
     many = replace(one, request=replace(one.request, slices=9))
     assert "got 9, expected at most 8" in refused(ReportAssembly(), many, final=True)
+
+
+def test_twins_of_signed_parts_join_each_with_its_own_chain() -> None:
+    """A link that doubled a datagram made two chains, whose records were written at different times."""
+    late = [
+        replace(part, records=tuple(replace(one, recorded_at_ms=one.recorded_at_ms + 1) for one in part.records))
+        for part in PARTS
+    ]
+    chains = [signed_parts(), signed_parts(parts=late)]
+    assembly = ReportAssembly(keyring=RING)
+    add_signed = [(chains[0][0], False), (chains[1][0], False), (chains[1][1], False), (chains[0][2], True)]
+    wholes = [assembly.add(part, final=final, now_ns=0) for part, final in add_signed]
+    assert wholes[-1] is not None and wholes[-1].standing is Standing.FORGED, "nothing fits together yet"
+    whole = assembly.add(chains[0][1], final=False, now_ns=0)
+    assert whole is not None
+    assert (whole.standing, whole.message) == (Standing.AUTHENTIC, joined(chains[0], [0, 1, 2]).message)
+
+
+def test_no_more_twins_are_kept_than_anybody_makes() -> None:
+    assembly = ReportAssembly(keyring=RING)
+    for number in range(MAX_TWINS):
+        part = replace(PARTS[0], records=tuple(replace(one, age_ms=number) for one in PARTS[0].records))
+        assembly.add(signed_parts(parts=[part])[0], final=False, now_ns=0)
+    another = replace(PARTS[0], records=tuple(replace(one, age_ms=99) for one in PARTS[0].records))
+    assert "came twice and differs" in refused(assembly, signed_parts(parts=[another])[0], final=False)
