@@ -186,7 +186,7 @@ def test_a_plug_in_that_cannot_be_meant_names_what_is_wrong(plugin: MetricPlugin
     assert raised.value.field == field
 
 
-@pytest.mark.parametrize("composition", set(Composition) - {Composition.DISTRIBUTION})
+@pytest.mark.parametrize("composition", sorted(set(Composition) - {Composition.DISTRIBUTION}))
 def test_a_ratio_may_have_any_composition_but_the_one_that_needs_a_distribution(composition: Composition) -> None:
     plugin = Plain(replace(RATIO, composition=composition))
     check_plugin(plugin, "p")
