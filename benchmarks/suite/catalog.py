@@ -26,13 +26,17 @@ SUITE: Mapping[str, Benchmark] = MappingProxyType(
 ALONE: Mapping[str, str] = MappingProxyType(
     {
         "available-bandwidth": "how near the estimate is to what a link has left",
+        "chaos": "whether points that are killed and hung at random leave every answer true",
         "composition-coverage": "how often the composed interval holds the truth",
         "flood": "what a flood of requests does to a point",
+        "growth": "how many points fit into a datagram, and what a long path costs",
         "http-load": "does asking over HTTP slow the packets",
         "knowledge": "what points know of far segments, and what telling each other costs",
         "link-delay": "how exact the lab's links are",
         "noise-floor": "the least delay that can be told, beside irtt and ping",
         "probe-cost": "what 20 probe sessions cost a point",
+        "recovery": "how soon after a link failed a path is told again, beside OSPF",
+        "scale": "a network of the Internet Topology Zoo with a point on every router",
         "store": "results a second into the database, and history out of it",
     }
 )

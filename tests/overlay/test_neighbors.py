@@ -133,7 +133,8 @@ def test_points_without_neighbors_find_each_other_and_measure_each_segment_once(
 def sleepy(row: Network) -> Iterator[Network]:
     """The row with points that soon fall asleep."""
     for node in ("a", "b", "c"):
-        configure(row, node, {"probe": {"sleep_after_s": SLEEP_AFTER_S}})
+        # What was asked for is kept for others to hear, too.
+        configure(row, node, {"probe": {"sleep_after_s": SLEEP_AFTER_S}, "knowledge": {"enabled": False}})
     start(row)
     yield row
     for node in ("a", "b", "c"):
