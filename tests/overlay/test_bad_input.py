@@ -243,8 +243,9 @@ def test_a_second_daemon_does_not_take_the_service_of_the_first_away(row: Networ
     service = row.lab.directory.node("p2") / "service.sock"
     file.write_text(
         f'[point]\naddress = "{row.address("p2")}"\nstate_dir = "{directory}"\n'
-        "[measurement]\nport = 50000\nqueue = 4987\n[probe]\nport = 863\n[bandwidth]\nport = 49870\n[knowledge]\nport = 49871\n"
-        f'[service]\nsocket = "{service}"\n'
+        "[measurement]\nport = 50000\nqueue = 4987\n[probe]\nport = 863\n"
+        "[bandwidth]\nport = 49870\n[knowledge]\nport = 49871\n"
+        f'[service]\nsocket = "{service}"\n[http]\nsocket = "{directory / "http.sock"}"\n'
     )
     before = row.status("p2")["pid"]
     line = complaint_of_daemon(row.inpath("p2", "mp", "run", "--config", str(file)))

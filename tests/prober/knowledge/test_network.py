@@ -164,8 +164,8 @@ def test_during_a_change_paths_are_old_or_new_or_unknown_but_never_mixed() -> No
     network.fail(*link)
     after = {pair: network.true_path(*pair) for pair in pairs(network)}
     unknown = 0
-    for _ in range(100):
-        network.run(20)
+    for step in range(300):
+        network.run(1 if step < 200 else 20)
         for pair in before:
             told = network.told(*pair)
             unknown += told is None
