@@ -45,7 +45,7 @@ _LAST_ADDRESS = "255.255.255.255"
 _FIRST_ADDRESS = "0.0.0.0"
 
 Unseal = Callable[[bytes, Session], Advertisement | None]
-"""The advertisement in a seal, if it may be believed when it comes from the other end of this."""
+"""The advertisement in a seal, if it may be believed when this peer brings it."""
 
 
 @dataclass(frozen=True, slots=True)
