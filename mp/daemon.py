@@ -171,6 +171,7 @@ class Daemon:
             address=self.point.address,
             send=self._send_signed,
             on_neighbor=self.segments.met,
+            believes=self._credentials.believes,
         )
         for destination in discovery.destinations:
             self._seek(destination, configured=True)

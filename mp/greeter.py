@@ -24,6 +24,7 @@ class Greeter:
         address: this point's address.
         send: signs a request and puts it on the network toward its destination; HostError when there is no way.
         on_neighbor: called with the address of each point that answers.
+        believes: whether the records of an answer are of who they say.
     """
 
     def __init__(
@@ -33,11 +34,13 @@ class Greeter:
         address: str,
         send: Callable[[MeasureRequest, Carrier], None],
         on_neighbor: Callable[[str], None],
+        believes: Callable[[Message], bool] = lambda _: True,
     ) -> None:
         self.discovery = discovery
         self._address = address
         self._send = send
         self._on_neighbor = on_neighbor
+        self._believes = believes
 
     def greet(self, now_ms: int, *, created_at_ms: int) -> None:
         """Send what is due.
@@ -57,7 +60,7 @@ class Greeter:
         """Take a report if it answers a hello; whether it did."""
         if not self.discovery.is_waiting(message.request.id):
             return False
-        if message.records:  # an answer without one says nothing
+        if message.records and self._believes(message):  # an answer without one says nothing
             neighbor = message.records[-1].current
             change = self.discovery.answered(message.request.id, neighbor, now_ms)
             if change is not None:

@@ -10,7 +10,9 @@ from typing import Any
 from mp.keys.directory import read_keyring
 from mp.keys.key_text import key_from_text, key_to_text
 from mp.keys.settings import Authentication, SecuritySettings
+from schemas.authentication import Standing, record_standings, worst
 from schemas.keyring import NO_KEYS, HmacKey, Keyring, VerifyingKey
+from schemas.message import Message
 
 Document = Mapping[str, Any]
 """What `Trust.to_document` makes: JSON with secrets, for the packet process alone."""
@@ -33,6 +35,11 @@ class Credentials:
         """
         required = settings.authentication is Authentication.REQUIRED
         return cls(keyring=read_keyring(settings), is_required=required)
+
+    def believes(self, message: Message) -> bool:
+        """Whether its records may be taken for what their authors wrote."""
+        standing = worst(record_standings(message, self.keyring))
+        return standing is Standing.AUTHENTIC or (standing is not Standing.FORGED and not self.is_required)
 
     def to_document(self, settings: SecuritySettings) -> Document:
         """For the packet process, which opens no files."""

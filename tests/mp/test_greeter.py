@@ -22,7 +22,14 @@ class Network:
         self.found: list[str] = []
         self.is_routed = True
         discovery = Discovery(random_source=random.Random(3), interval_ms=60_000)
-        self.greeter = Greeter(discovery, address="10.0.0.1", send=self.send, on_neighbor=self.found.append)
+        self.is_believed = True
+        self.greeter = Greeter(
+            discovery,
+            address="10.0.0.1",
+            send=self.send,
+            on_neighbor=self.found.append,
+            believes=lambda _: self.is_believed,
+        )
         discovery.seek("10.0.0.9", 0)
 
     def send(self, request: MeasureRequest, carrier: Carrier) -> None:
@@ -84,3 +91,15 @@ def test_a_hello_that_nobody_answers_goes_without_router_alert_and_so_do_those_a
     network.greeter.take(answer(network.sent[-1], "10.0.0.2"), 60_010)
     network.greeter.greet(600_000, created_at_ms=7)
     assert network.carriers == [Carrier.ROUTER_ALERT, Carrier.UDP, Carrier.UDP]
+
+
+def test_an_answer_that_somebody_forged_names_no_neighbor() -> None:
+    network = Network()
+    network.greeter.greet(0, created_at_ms=7)
+    forged = answer(network.sent[0], "10.0.0.66")
+    network.is_believed = False
+    assert network.greeter.take(forged, 10)
+    assert (network.found, network.greeter.discovery.is_waiting(forged.request.id)) == ([], True)
+    network.is_believed = True
+    network.greeter.take(answer(network.sent[0], "10.0.0.2"), 20)
+    assert network.found == ["10.0.0.2"]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from ipaddress import IPv4Network
 from pathlib import Path
 
@@ -12,7 +13,10 @@ from mp.keys.credentials import Credentials
 from mp.keys.directory import MAX_KEYS, MAX_OCTETS, KeyDirectory
 from mp.keys.key_text import MAX_AREAS, key_to_text
 from mp.keys.settings import MAX_PREFIXES, Authentication, SecuritySettings
+from schemas.authentication import sealed
 from schemas.keyring import HmacKey, KeyIdentity, Keyring, SigningKey, VerifyingKey
+from schemas.message import MeasureRequest, Message, SegmentRecord, SegmentState
+from schemas.xml_codec import END_TAG, message_from_xml, message_to_xml, untagged_record
 
 LONGEST_NAME = 63
 SECRET = bytes(range(100, 132))
@@ -85,3 +89,38 @@ def test_no_secret_is_in_what_a_process_could_log(caplog: pytest.LogCaptureFixtu
     assert len(secret_text) == 44
     for form in (secret_text, SECRET.hex(), repr(SECRET)[2:-1]):
         assert form not in caplog.text
+
+
+def hello_answer(key: HmacKey | None, *, is_changed: bool = False) -> Message:
+    """A hello and its answer, by points in 10.1.0.0/16."""
+    request = MeasureRequest(
+        source="10.1.0.1",
+        destination="10.1.0.9",
+        id="ab" * 16,
+        metrics=("delay",),
+        created_at_ms=1,
+        lifetime_ms=5000,
+        max_age_ms=0,
+        hello=True,
+    )
+    record = SegmentRecord(upstream="10.1.0.1", current="10.1.0.2", state=SegmentState.PENDING, recorded_at_ms=1)
+    octets = message_to_xml(Message(request=request))[: -len(END_TAG)] + untagged_record(record)
+    message = message_from_xml(sealed(octets, key))
+    if not is_changed:
+        return message
+    return replace(message, records=(replace(message.records[0], current="10.1.0.66"),))
+
+
+@pytest.mark.parametrize(
+    ("is_signed", "is_changed", "accepted", "required"),
+    [(True, False, True, True), (True, True, False, False), (False, False, True, False)],
+    ids=["signed", "forged", "unsigned"],
+)
+def test_an_answer_is_believed_as_far_as_its_tags_and_the_configuration_allow(
+    is_signed: bool, is_changed: bool, accepted: bool, required: bool
+) -> None:
+    key = HmacKey(KeyIdentity(id="w", areas=("west",)), SECRET)
+    keyring = Keyring([key], area="west", areas={"west": (IPv4Network("10.1.0.0/16"),)})
+    message = hello_answer(key if is_signed else None, is_changed=is_changed)
+    assert Credentials(keyring=keyring).believes(message) is accepted
+    assert Credentials(keyring=keyring, is_required=True).believes(message) is required
