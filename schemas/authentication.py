@@ -52,23 +52,6 @@ def request_standing(request: MeasureRequest, keyring: Keyring) -> Standing:
     return _standing(request.tag, _request_octets(request), request.source, keyring)
 
 
-def latest_standing(xml: bytes, message: Message, keyring: Keyring) -> Standing:
-    """What the tag of the last record is worth; without records, that of the request.
-
-    Args:
-        xml: the document whose value is `message`, as it came.
-    """
-    if not message.records:
-        return request_standing(message.request, keyring)
-    record = message.records[-1]
-    if record.tag is None:
-        return Standing.UNSIGNED
-    end = tag_to_xml(record.tag) + RECORD_END + END_TAG
-    if not xml.endswith(end):  # in another form, what the tag covers could be somebody else's choice
-        return Standing.FORGED
-    return _standing(record.tag, xml[: -len(end)], record.told_by or record.current, keyring)
-
-
 def record_standings(message: Message, keyring: Keyring) -> tuple[Standing, ...]:
     """What each record's tag is worth, in their order."""
     octets = head_to_xml(message.request)

@@ -8,7 +8,7 @@ from processor.decision import Forward, PassThrough
 from processor.pipeline import Pipeline, PointIdentity
 from processor.segment_table import SegmentTable
 from processor.trust import Trust
-from schemas.authentication import Standing, latest_standing
+from schemas.authentication import Standing, record_standings
 from schemas.message import Message, Tag
 from schemas.xml_codec import END_TAG, RECORD_END, message_from_xml, untagged_record
 from tests.fuzz.genuine import DESTINATION, KEYRING, NOW_MS, SOURCE, record, signed_documents
@@ -41,7 +41,7 @@ def test_a_record_behind_an_old_tag_is_not_extended(document: bytes, otherwise: 
     forged = document[: -len(END_TAG)] + invented + RECORD_END + END_TAG
     message = message_from_xml(forged)
     assert message.records[-1].tag == genuine.records[-1].tag
-    assert latest_standing(forged, message, KEYRING) is Standing.FORGED
+    assert record_standings(message, KEYRING)[-1] is Standing.FORGED
     for payload, kind in ((document, Forward), (forged, PassThrough)):
         decision = point().process(payload, source=SOURCE, destination=DESTINATION, now_ms=NOW_MS, room=9000)
         assert isinstance(decision, kind)

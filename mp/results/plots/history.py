@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from mp.result_view import shown_unit
 from mp.results.plots.path_history import Grain, PathHistory, Sample, detour_of, value_limits
-from mp.results.plots.style import BLUE, FAINT, GRAY, PURPLE, SKY, VERMILION, add_title, styled
+from mp.results.plots.style import BLUE, FAINT, GRAY, PURPLE, SKY, VERMILION, add_title, annotate_below, styled
 from mp.results.time_span import utc_text
 from receiver.store.history import RouteEvent
 from receiver.store.retention import US_PER_DAY
@@ -224,17 +224,7 @@ def _list_routes(axes: Axes, history: PathHistory, names: Mapping[str, str]) -> 
     if hidden:
         lines.append(f"and {hidden} more changes of the route")
     if lines:
-        axes.annotate(
-            "\n".join(lines),
-            (0, 0),
-            (0, -46),
-            xycoords="axes fraction",
-            textcoords="offset points",
-            va="top",
-            fontsize=9,
-            color=PURPLE,
-            linespacing=1.5,
-        )
+        annotate_below(axes, lines, offset_pt=46, color=PURPLE)
 
 
 def _route_text(number: int, event: RouteEvent, names: Mapping[str, str]) -> str:

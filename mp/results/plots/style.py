@@ -6,7 +6,7 @@ Colors are those of Okabe and Ito (2008), which people with any kind of color vi
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, BinaryIO, Final, cast
 
@@ -64,6 +64,28 @@ def add_title(axes: Axes, title: str, subtitle: str, *, above_pt: float = 14.0) 
     place: dict[str, Any] = {"xycoords": axes.transAxes, "textcoords": "offset points", "annotation_clip": False}
     axes.annotate(title, (0, 1), (0, above_pt + 18), fontsize=14, fontweight="bold", **place)
     axes.annotate(subtitle, (0, 1), (0, above_pt), fontsize=9.5, color=GRAY, **place)
+
+
+def annotate_below(axes: Axes, lines: Sequence[str], *, offset_pt: float, color: str) -> None:
+    """Lines of text under the lowest axes.
+
+    Args:
+        axes: those.
+        lines: one below the other.
+        offset_pt: of the first from the axes.
+        color: of all.
+    """
+    axes.annotate(
+        "\n".join(lines),
+        (0, 0),
+        (0, -offset_pt),
+        xycoords="axes fraction",
+        textcoords="offset points",
+        va="top",
+        fontsize=9,
+        color=color,
+        linespacing=1.5,
+    )
 
 
 def write(figure: Figure, target: BinaryIO, kind: str) -> None:

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from mp.result_view import interval_text, number_text, quantiles_text, range_text, shown_unit
 from mp.results.plots.segment_bars import SegmentBar, Waterfall
-from mp.results.plots.style import BLUE, GRAY, INK, SKY, VERMILION, add_title, styled
+from mp.results.plots.style import BLUE, GRAY, INK, SKY, VERMILION, add_title, annotate_below, styled
 from mp.results.time_span import utc_text
 from mp.results.view import SHOWN_DIGITS
 from schemas.rfc3339 import us_from_rfc3339
@@ -201,17 +201,7 @@ def _add_notes(axes: Axes, waterfall: Waterfall) -> None:
     lines += [textwrap.shorten(warning, _WARNING_WIDTH, placeholder=" …") for warning in warnings[:_WARNINGS]]
     if len(warnings) > _WARNINGS:
         lines.append(f"more warnings: inpath results show {waterfall.result.id[:SHOWN_DIGITS]}")
-    axes.annotate(
-        "\n".join(lines),
-        (0, 0),
-        (0, -44),
-        xycoords="axes fraction",
-        textcoords="offset points",
-        va="top",
-        fontsize=9,
-        color=GRAY,
-        linespacing=1.5,
-    )
+    annotate_below(axes, lines, offset_pt=44, color=GRAY)
 
 
 def _title(waterfall: Waterfall, names: Mapping[str, str]) -> str:
