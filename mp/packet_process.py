@@ -68,8 +68,8 @@ comes until the process has looked at the service again: it must not seem hung, 
 and who asks anew must not wait behind them."""
 LOOK_AT_CLOCK = 64
 """How many usual packets are extended between two looks at the clock: less than a millisecond's work."""
-RETELL_MS = 500
-"""How often the service hears that a measured segment is still of use: twice in the shortest `sleep_after_s`."""
+RETELL_MS = 250
+"""How often the service hears that a measured segment is of use: four times in the shortest `sleep_after_s`."""
 
 STRANGERS_PER_S = 64
 """How many requests a second over segments of which nothing is known the service hears of, and how many at once:

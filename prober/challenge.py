@@ -84,6 +84,13 @@ class Challenges:
         self._silent_at_ns.pop(peer, None)
         self._asked[peer] = _Asked(now_ns)
 
+    def came(self, peer: str, now_ns: int) -> None:
+        """The address has begun to send probes: it may be there now, though it was silent before."""
+        self._silent_at_ns.pop(peer, None)
+        asked = self._asked.get(peer)
+        if asked is not None:
+            asked.sent, asked.next_at_ns = 0, now_ns
+
     def forget(self, peer: str) -> None:
         """The address answers no more: it must prove itself again."""
         self._proven_at_ns.pop(peer, None)

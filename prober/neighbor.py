@@ -13,7 +13,7 @@ from schemas.errors import UsageError
 _THIS_NETWORK = IPv4Network("0.0.0.0/8")
 PROBED_NS = 3 * NS_PER_S
 """A peer heard within this time probes us; also how long the higher of two configured peers waits for that."""
-LEAST_SILENCE_NS = 3 * NS_PER_S
+LEAST_SILENCE_NS = 2 * NS_PER_S
 SILENT_GAPS = 20
 """A peer that probed us has stopped when it is silent for as many expected gaps between probes, and no less than
 the time above. Of Poisson gaps one in 500 million is longer; and whoever asks meanwhile finds samples that are

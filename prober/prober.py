@@ -335,6 +335,8 @@ class Prober:
             if not self._newcomers.allows(address, now_ns):
                 return
             neighbor = self._learn(address, wanted=False)
+            if neighbor and self._challenges:
+                self._challenges.came(address, now_ns)
         if neighbor is None:
             return  # the table is full, or the address is forged: the kernel lets 240.0.0.0/4 in
         neighbor.heard_at_ns = now_ns

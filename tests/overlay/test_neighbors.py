@@ -30,7 +30,7 @@ SLEEP_AFTER_S = 2.0
 QUIET_S = 1.5
 """At 40 probes a second, silence for so long is no chance."""
 MOST_SILENCE_S = 4.5
-"""While the other end takes over: 3 s to notice that nobody probes (prober.neighbor), and a busy machine."""
+"""While the other end takes over: 2 s to notice that nobody probes (prober.neighbor), and a busy machine."""
 FRESH_S = 5.0
 """Younger samples are given whatever age is accepted (processor.segment_table)."""
 

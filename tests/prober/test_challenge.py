@@ -112,6 +112,18 @@ def test_who_stays_silent_is_asked_a_few_times_ever_more_rarely_and_then_left_al
     assert len(asking.due(given_up_ns + SILENCE_NS + S, ERROR)) == 1
 
 
+@pytest.mark.parametrize("after_s", [0.5, 30])
+def test_who_was_silent_and_then_comes_is_asked_anew(after_s: float) -> None:
+    asking, now_ns = challenges(KEY), NOW_NS + round(after_s * S)
+    asking.ask(PEER, NOW_NS)
+    sent_within(asking, now_ns)
+    asking.came(PEER, now_ns)
+    asking.ask(PEER, now_ns)
+    (probe,) = asking.due(now_ns, ERROR)
+    assert asking.answered(PEER, reply_to(probe, KEY).to_bytes(KEY), now_ns)
+    assert asking.is_proven(PEER, now_ns)
+
+
 def test_one_forged_request_again_and_again_brings_its_victim_a_few_octets_a_second() -> None:
     asking, seconds, octets = challenges(), 300, 0
     for at_ns in range(NOW_NS, NOW_NS + seconds * S, S // 4):

@@ -8,6 +8,7 @@ import pytest
 
 from prober.challenge import RATE_PER_S, Challenges
 from prober.prober import NEWCOMERS_PER_S, Prober
+from prober.segment import Role
 from prober.stamp.datagram import Datagram
 from prober.stamp.packet import probe_ssid
 from prober.stamp.session import Probe
@@ -102,6 +103,24 @@ def test_a_neighbor_that_was_merely_heard_is_challenged_before_it_is_probed() ->
     asking.want(POINT, START_NS + 5 * S)
     sent = asking.due(START_NS + 5 * S)
     assert [bool(probe_ssid(probe.data, None)) for probe in sent] == [True]
+
+
+def test_a_point_that_starts_after_it_was_challenged_in_vain_is_challenged_when_it_is_heard() -> None:
+    asking, late = prober(), prober(POINT)
+    asking.want(POINT, START_NS)
+    live(asking, 8)
+    now_ns = START_NS + 8 * S
+    late.want(OWN, now_ns, configured=True)
+    for at_ns in range(now_ns, now_ns + S, 20 * MS):
+        for probe in late.due(at_ns):
+            asking.probe_received(delivered(probe.data, POINT, at_ns), at_ns)
+    asking.want(POINT, now_ns + S)
+    sent = live(asking, 1, answering=late, after_ns=now_ns + S)
+    assert [bool(probe_ssid(probe.data, None)) for probe in sent] == [True]
+    neighbor = asking.segment(POINT)
+    assert neighbor is not None
+    live(asking, 4, answering=late, after_ns=now_ns + 2 * S)
+    assert neighbor.role is Role.SENDER
 
 
 def test_forged_probes_begin_few_segments_and_a_point_is_noticed_all_the_same() -> None:
