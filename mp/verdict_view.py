@@ -22,6 +22,7 @@ _DOUBTS = {
     Doubt.STALE: "its value is too old",
     Doubt.NO_INTERVAL: "its value has no interval",
     Doubt.UNSYNCHRONIZED: "clocks are not synchronized",
+    Doubt.FORGED: "a part of the answer is forged",
 }
 _LABELS = {R_FACTOR: "R, estimated"}
 _RIGHT = ("value", "95 % interval", "limit", "margin")

@@ -1,17 +1,20 @@
 """Hold the values of a path against a profile: yes, no, or unsure where they do not decide it (pure).
 
 A limit is kept or broken when the whole 95 % interval lies on one side of it. It is in doubt when the interval
-holds it, and when the value is undefined, too old, without an interval, or rests on clocks that nobody keeps.
+holds it, and when the value is undefined, too old, without an interval, or rests on clocks that nobody keeps. Of a
+result in which anything is forged every limit is in doubt.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import assert_never
 
 from requestor.e_model import BEST_R, Codec, mos_from_r
 from requestor.profile import R_FACTOR, Limit, Profile
 from requestor.reading import Reading, reading_of
+from schemas.authentication import Standing
 from schemas.result import PathResult
 from schemas.verdict import BEST_FIRST, Answer, Doubt, LimitVerdict, Sense, Verdict, VoiceEstimate
 
@@ -19,6 +22,8 @@ from schemas.verdict import BEST_FIRST, Answer, Doubt, LimitVerdict, Sense, Verd
 def verdict_of(result: PathResult, profile: Profile) -> Verdict:
     """Whether the path is good enough; a failed result leaves every limit in doubt."""
     readings = [reading_of(limit, result, profile.codec) for limit in profile.limits]
+    if result.authenticity is Standing.FORGED:
+        readings = [replace(reading, doubt=Doubt.FORGED) for reading in readings]
     limits = tuple(map(_judge, profile.limits, readings))
     answer = max((limit.answer for limit in limits), key=BEST_FIRST.index)
     binding = min((limit for limit in limits if limit.answer is answer), key=_relative_margin)

@@ -42,6 +42,8 @@ class Doubt(StrEnum):
     """There is a value, but too little is known of it for an interval."""
     UNSYNCHRONIZED = "unsynchronized"
     """The clocks of the path's ends are in doubt, and the round-trip time does not decide it either."""
+    FORGED = "forged"
+    """A tag of the request or of a record is wrong: no value of this path can be relied on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -70,12 +70,12 @@ def _response(problem: Problem) -> Response:
     return Response(problem.to_bytes(), int(problem.status), headers=dict(problem.headers), media_type=MEDIA_TYPE)
 
 
-def _on_error(_: Request, error: Exception) -> Response:
+async def _on_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, InpathError)  # it is registered for these
     return _response(problem_of(error))
 
 
-def _on_invalid(_: Request, error: Exception) -> Response:
+async def _on_invalid(_: Request, error: Exception) -> Response:
     """The first of what the types of a question refuse."""
     assert isinstance(error, RequestValidationError)
     return _response(_of_invalid(error.errors()[0]))
@@ -105,7 +105,7 @@ def _of_invalid(first: Mapping[str, Any]) -> Problem:
     )
 
 
-def _on_http(_: Request, error: Exception) -> Response:
+async def _on_http(_: Request, error: Exception) -> Response:
     """What the framework refuses by itself: no such path, another method, a body that cannot be read."""
     assert isinstance(error, HTTPException)
     status = HTTPStatus(error.status_code)
@@ -115,7 +115,7 @@ def _on_http(_: Request, error: Exception) -> Response:
     )
 
 
-def _on_failure(_: Request, error: Exception) -> Response:
+async def _on_failure(_: Request, error: Exception) -> Response:
     """One request must neither end the service nor stay without an answer; the traceback goes to the log."""
     if isinstance(error, ConnectionAbortedError):
         raise error

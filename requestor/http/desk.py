@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -54,19 +53,16 @@ class Desk:
     now_ms: Callable[[], int]
     jobs: Jobs = field(default_factory=Jobs)
     watches: Watches = field(init=False)
-    _reading: ThreadPoolExecutor = field(init=False)
     _readers: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
         self.watches = Watches(self._look)
-        self._reading = ThreadPoolExecutor(max_workers=1, thread_name_prefix="history")
 
     async def close(self) -> None:
         """End what is under way."""
         await self.jobs.close()
         await self.watches.close()
         self.point.close()
-        self._reading.shutdown(cancel_futures=True)
 
     def wish(self, question: PathQuestion) -> Wish:
         """Check what the types of the question could not.
@@ -134,7 +130,7 @@ class Desk:
             raise too_many(f"history: {MAX_READERS} wait for the database already", 1.0)
         self._readers += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._reading, self.history.page, query)
+            return await self.history.page(query)
         finally:
             self._readers -= 1
 

@@ -69,8 +69,8 @@ class HistoryPage:
 class History(Protocol):
     """Where results are kept."""
 
-    def page(self, query: HistoryQuery) -> HistoryPage:
-        """Results, the newest first; called in a thread, one call at a time.
+    async def page(self, query: HistoryQuery) -> HistoryPage:
+        """Results, the newest first.
 
         Raises:
             StoreError: the database is away or refuses.

@@ -50,13 +50,16 @@ class _EventStream(StreamingResponse):
             await self._stream.aclose()
 
 
-def _desk(request: Request) -> Desk:
+# Coroutines: what is a plain function, the framework calls in a thread.
+
+
+async def _desk(request: Request) -> Desk:
     desk: Desk = request.app.state.desk
     return desk
 
 
-def _caller_with(scope: Scope) -> Callable[[Request], Caller]:
-    def caller(request: Request) -> Caller:
+def _caller_with(scope: Scope) -> Callable[[Request], Awaitable[Caller]]:
+    async def caller(request: Request) -> Caller:
         found: Caller = request.state.caller
         found.require(scope)
         return found

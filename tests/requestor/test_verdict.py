@@ -6,6 +6,7 @@ import pytest
 
 from requestor.profile import Limit
 from requestor.verdict import verdict_of
+from schemas.authentication import Standing
 from schemas.result import ComposedMetric, Flag, Method, PathResult, Quantiles, SegmentResult
 from schemas.verdict import Answer, Doubt
 from tests.requestor.judged_paths import (
@@ -60,6 +61,16 @@ def test_a_value_that_cannot_be_relied_on_leaves_it_unsure_and_says_why(
 ) -> None:
     one = judged(path(rtt=composed), at_most("rtt", 100))
     assert (one.answer, one.doubt) == (Answer.UNSURE, doubt)
+
+
+@pytest.mark.parametrize(("answer", "delay_ms"), [(Answer.YES, 40.0), (Answer.NO, 9000.0)])
+def test_of_a_forged_answer_nothing_is_decided(answer: Answer, delay_ms: float) -> None:
+    authentic = replace(voice_path(delay=metric("delay", delay_ms)), authenticity=Standing.AUTHENTIC)
+    assert verdict_of(authentic, VOICE).answer is answer
+    forged = verdict_of(replace(authentic, authenticity=Standing.FORGED), VOICE)
+    assert forged.answer is Answer.UNSURE
+    assert {limit.doubt for limit in forged.limits} == {Doubt.FORGED}
+    assert forged.voice_estimate is None
 
 
 def test_a_metric_that_the_result_does_not_hold_is_undefined() -> None:

@@ -34,7 +34,7 @@ STORED = [result_of(QUERY, number) for number in range(1, 6)]
 class MemoryHistory:
     """Five results; pages as the store makes them."""
 
-    def page(self, query: HistoryQuery) -> HistoryPage:
+    async def page(self, query: HistoryQuery) -> HistoryPage:
         begin = 0 if query.after is None else int(query.after.id, 16)
         found = STORED[begin : begin + query.limit]
         last = found[-1] if len(found) == query.limit else None
