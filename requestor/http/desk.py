@@ -160,6 +160,7 @@ class Desk:
             "timeout_s": wish.timeout_s,
             "max_age_s": profile.max_age_s if profile is not None and "max_age_s" not in given else wish.max_age_s,
             "both_directions": both,
+            "carrier": wish.carrier,
         }
         return Wish(query=PathQuery.from_json(document, self.names, self.registry), profile=profile)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -55,6 +55,10 @@ _MaxAge = Annotated[
         description="Oldest measured data to accept, in seconds; with a profile and without this, what it needs.",
     ),
 ]
+_Carrier = Annotated[
+    Literal["router-alert", "udp", "relay"],
+    Field(description="Let the request travel this way alone; without, every way until one comes through."),
+]
 _Profile = Annotated[
     str, Field(max_length=64, description="What the path is wanted for: adds a verdict.", examples=["voice"])
 ]
@@ -72,6 +76,7 @@ class PathWish(_Question):
     metrics: _Metrics = list(DEFAULT_METRICS)
     timeout_s: _Timeout = DEFAULT_TIMEOUT_S
     max_age_s: _MaxAge = DEFAULT_MAX_AGE_S
+    carrier: _Carrier | None = None
     profile: _Profile | None = None
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from requestor.query import PathQuery
 from requestor.service import Service
 from schemas.errors import HostError, UsageError
-from schemas.message import SegmentState
+from schemas.message import Carrier, SegmentState
 from schemas.result import ComposedMetric, Method, PathResult, Quantiles, ResultStatus, SegmentResult
 
 OWN = "192.0.2.1"
@@ -87,6 +87,7 @@ def result_of(query: PathQuery, number: int, *, delay_ms: float = 12.0) -> PathR
         ),
         composed={name: known[name] for name in query.metrics if name in known} or {"delay": known["delay"]},
         warnings=(),
+        carrier=query.carrier or Carrier.ROUTER_ALERT,
     )
 
 

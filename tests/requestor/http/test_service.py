@@ -17,6 +17,7 @@ from requestor.http.point import GRACE_S
 from requestor.http.questions import MAX_PAIRS
 from requestor.profile import BUILT_IN_PROFILES
 from requestor.verdict import verdict_of
+from schemas.message import Carrier
 from schemas.metrics import METRICS
 from schemas.result import PathResult
 from tests.requestor.http.fake_point import FAR, MIDDLE, OWN, SLOW, STUCK
@@ -59,6 +60,12 @@ def test_a_profile_brings_its_metrics_and_a_verdict(running: Served, document: d
 def test_both_directions_come_with_one_question(running: Served) -> None:
     answer = running.ask("POST", "/v1/paths", {**QUESTION, "both_directions": True}).document()
     assert (answer["return"]["source"], answer["return"]["destination"]) == (FAR, OWN)
+
+
+@pytest.mark.parametrize("carrier", [*Carrier, None])
+def test_a_request_travels_by_the_carrier_that_is_named(running: Served, carrier: Carrier | None) -> None:
+    answer = running.ask("POST", "/v1/paths", {**QUESTION, "carrier": carrier}).document()
+    assert answer["result"]["carrier"] == (carrier or Carrier.ROUTER_ALERT)
 
 
 def test_a_failed_measurement_is_an_answer_within_the_time_given(running: Served) -> None:
@@ -165,6 +172,7 @@ def test_it_says_that_it_lives_and_that_it_can_answer(running: Served) -> None:
         ({"timeout_s": "5"}, "timeout_s"),
         ({"max_age_s": -1}, "max_age_s"),
         ({"both_directions": 1}, "both_directions"),
+        ({"carrier": "pigeon"}, "carrier"),
         ({"source": "nowhere"}, "source"),
         ({"source": "\ud800"}, "source"),
         ({"source": "192.0.2.9"}, "source"),  # an address, but not the point's, as only that knows
