@@ -174,8 +174,9 @@ class Archive:
             # Half of what the daemon imports is for the database: not before it is needed.
             from receiver.store.recorder import Recorder
             from receiver.store.result_store import ResultStore
+            from receiver.store.schema_version import upgrade_apart
 
-            self._recorder = Recorder(ResultStore(self._url), self._opened())
+            self._recorder = Recorder(ResultStore(self._url, upgrade_apart), self._opened())
         return self._recorder.drain(now_ns)
 
     def _fail_interrupted(self) -> None:
@@ -193,9 +194,10 @@ class Archive:
         loop = asyncio.get_running_loop()
         await asyncio.sleep(UPKEEP_S)  # half of what the daemon imports is for the database: not at its start
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="upkeep") as thread:
+            from receiver.store.schema_version import upgrade_apart
             from receiver.store.upkeep import Upkeep
 
-            upkeep = Upkeep(self._url, retention)
+            upkeep = Upkeep(self._url, retention, upgrade_apart)
             try:
                 while True:
                     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from importlib.metadata import entry_points, version
+from importlib.metadata import entry_points
 
 import click
 
@@ -30,7 +30,7 @@ class RegisteredCommands(click.Group):
 
 
 @click.command(cls=RegisteredCommands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(version("inpath"), prog_name="inpath")
+@click.version_option(package_name="inpath", prog_name="inpath")
 def inpath() -> None:
     """Know the quality of a network path before you use it."""
 

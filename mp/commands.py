@@ -34,7 +34,7 @@ def mp() -> None:
 def run(config_path: Path) -> None:
     """Run the daemon in the foreground until SIGTERM or Ctrl-C."""
     configuration = load_configuration(config_path)
-    from mp.daemon import run_daemon  # database and event loop only where the daemon runs
+    from mp.launch import run_daemon  # event loop only where the daemon runs
 
     run_daemon(configuration)
 

@@ -28,17 +28,17 @@ from mp.bridge import (
     Setup,
     UpstreamSeen,
 )
+from mp.child_process import ChildProcess
 from mp.greeter import Greeter
 from mp.host import HostState, read_host_state
 from mp.http.link import HttpLink
 from mp.keys.credentials import Credentials
 from mp.keys.probe_keys import ProbeKeys
 from mp.knowledge.far_paths import FarPaths
-from mp.logs import configure_logs
 from mp.measurements import Measurements
 from mp.packet_links import PacketLinks
 from mp.plugins import plugins_of
-from mp.privileges import configured_ports, confine_service, require_capabilities, settle_service
+from mp.privileges import settle_service
 from mp.reporter import Reporter
 from mp.reports.tls import report_contexts
 from mp.segments import USUAL_PATH_BYTES, Known, Segments, Told
@@ -83,13 +83,21 @@ class Daemon:
 
     Args:
         configuration: checked; `point` is its `point`.
+        manager: told when all is in place.
+        begun: packet processes that have begun already; the others are started.
 
     Raises:
         ConfigurationError: the configuration does not fit this host, or names a plug-in that is not there.
         HostError: a key file cannot be read.
     """
 
-    def __init__(self, configuration: Configuration, point: PointSettings) -> None:
+    def __init__(
+        self,
+        configuration: Configuration,
+        point: PointSettings,
+        manager: ServiceManager,
+        begun: Sequence[ChildProcess] = (),
+    ) -> None:
         self.configuration = configuration
         self.point = point
         self.started_ms = clock.monotonic_ms()
@@ -102,14 +110,14 @@ class Daemon:
         self._credentials = Credentials.read(configuration.security)
         self._probe_keys = ProbeKeys(self._credentials.keyring, fixed)
         self.archive = Archive(configuration.store_url, point.state_dir, configuration.retention)
-        self.link = PacketLinks(self._setup, self._on_packet_event, configuration.measurement.processes)
+        self.link = PacketLinks(self._setup, self._on_packet_event, configuration.measurement.processes, begun)
         self._report_tls = report_contexts(configuration.reports.tls)
         self.reporter = Reporter(point.address, configuration.measurement.port, self._report_tls.client)
         self.segments = Segments(
             configuration, point, self.host, plugins=plugins, registry=self.registry, keys=self._probe_keys
         )
         self.http = HttpLink(configuration, self.registry)
-        self.manager = ServiceManager.of_this_process()
+        self.manager = manager
         self._told: dict[str, Told] = {}
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -123,7 +131,7 @@ class Daemon:
             stack.push_async_callback(self.archive.close)
             self.archive.open()
             await self._open_requests(stack)
-            await self.segments.start(stack)
+            await self.segments.open(stack)
             await self.far_paths.start(stack)
             stack.push_async_callback(self.reporter.close)
             await self.http.start(stack)
@@ -133,7 +141,9 @@ class Daemon:
             await self._listen_tcp(service)
             settle_service(self.configuration)  # all ports are open, and no thread runs yet
             stack.push_async_callback(self.link.close)
-            await self.link.start()
+            for outcome in await asyncio.gather(self.link.start(), self.segments.start(), return_exceptions=True):
+                if outcome is not None:
+                    raise outcome
             await service.listen_unix(self.configuration.service.socket)
             tasks = [asyncio.create_task(self._keep_house(), name="housekeeping")]
             verify = self.configuration.verification
@@ -413,31 +423,19 @@ async def _first(stop: asyncio.Event, tasks: Sequence[asyncio.Task[None]]) -> No
             task.result()
 
 
-async def _serve(configuration: Configuration, point: PointSettings) -> None:
+async def serve(
+    configuration: Configuration, point: PointSettings, manager: ServiceManager, begun: Sequence[ChildProcess]
+) -> None:
+    """Run a measurement point until SIGTERM or SIGINT; the arguments are those of `Daemon`.
+
+    Raises:
+        ConfigurationError: the configuration does not fit this host.
+        HostError: something that the point needs cannot be had.
+    """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    daemon = Daemon(configuration, point)
+    daemon = Daemon(configuration, point, manager, begun)
     loop.add_signal_handler(signal.SIGHUP, daemon.reload)
     await daemon.run(stop)
-
-
-def run_daemon(configuration: Configuration) -> None:
-    """Run a measurement point in the foreground until SIGTERM or SIGINT.
-
-    Raises:
-        ConfigurationError: the configuration does not fit this host.
-        HostError: a capability, port or program is missing.
-    """
-    if configuration.point is None:
-        raise ConfigurationError("point", None, "a table [point] with this point's address")
-    configure_logs(configuration.log.level, configuration.log.format)
-    require_capabilities(configured_ports(configuration))
-    try:
-        configuration.point.state_dir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise HostError(f"point.state_dir {configuration.point.state_dir}: {error.strerror}") from error
-    confine_service(configuration)
-    with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(_serve(configuration, configuration.point))

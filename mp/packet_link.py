@@ -6,11 +6,11 @@ import asyncio
 import contextlib
 import logging
 import socket
-import sys
 from collections.abc import Callable
 
 from mp import clock
 from mp.bridge import MAX_EVENT_BYTES, Event, Failed, Heartbeat, Ready, Setup, event_from_bytes, event_to_bytes
+from mp.child_process import ChildProcess, packet_process
 from mp.interception import remove_rules
 from schemas.errors import HostError, MessageError
 
@@ -22,7 +22,6 @@ HANG_LIMIT_MS = 5_000
 """The process speaks every second. One that is silent this long is ended, and the kernel forwards by itself."""
 STOP_LIMIT_S = 1.0
 RESTART_GAP_S = 0.5
-BUFFER_BYTES = 1 << 20
 
 
 class PacketLink:
@@ -31,12 +30,16 @@ class PacketLink:
     Args:
         setup: gives the first event of each start, so that a restart knows the host as it is then.
         on_event: called with each event that is not about the process itself.
+        begun: the first process, if it has begun already.
     """
 
-    def __init__(self, setup: Callable[[], Setup], on_event: Callable[[Event], None]) -> None:
+    def __init__(
+        self, setup: Callable[[], Setup], on_event: Callable[[Event], None], begun: ChildProcess | None = None
+    ) -> None:
         self._setup = setup
         self._on_event = on_event
-        self._process: asyncio.subprocess.Process | None = None
+        self._begun = begun
+        self._process: ChildProcess | None = None
         self._bridge: socket.socket | None = None
         self._supervisor: asyncio.Task[None] | None = None
         self._heard_at_ms = 0
@@ -98,17 +101,9 @@ class PacketLink:
             raise HostError(f"packet process: {reason}") from error
 
     async def _start_process(self) -> None:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        for end in (ours, theirs):
-            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER_BYTES)
-        ours.setblocking(False)
-        self._bridge = ours
-        try:
-            self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "mp.packet_process", str(theirs.fileno()), pass_fds=(theirs.fileno(),)
-            )
-        finally:
-            theirs.close()
+        process, self._begun = self._begun or packet_process(), None
+        self._process = process
+        self._bridge = ours = process.bridge
         ours.send(event_to_bytes(self._setup()))
         self.rules = await asyncio.wait_for(self._first_word(ours), START_LIMIT_S)
         self._heard_at_ms = clock.monotonic_ms()
@@ -163,18 +158,9 @@ class PacketLink:
                 await asyncio.wait_for(process.wait(), 1.0)
 
     async def _end(self) -> bool:
-        """Closing the bridge asks the process to end; it is killed if it does not. Says whether it was killed."""
+        """Says whether the process had to be killed."""
         if self._bridge is not None:
             asyncio.get_running_loop().remove_reader(self._bridge.fileno())
-            self._bridge.close()
             self._bridge = None
         process, self._process = self._process, None
-        if process is None or process.returncode is not None:
-            return False
-        try:
-            await asyncio.wait_for(process.wait(), STOP_LIMIT_S)
-        except TimeoutError:
-            process.kill()
-            await process.wait()
-            return True
-        return False
+        return process is not None and await process.end(STOP_LIMIT_S)

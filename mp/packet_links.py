@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import zip_longest
 
 from mp.bridge import Event, Setup
+from mp.child_process import ChildProcess
 from mp.packet_link import PacketLink
 
 
@@ -18,13 +20,23 @@ class PacketLinks:
         setup: gives the first event of each start of the first process, whose queue is the first.
         on_event: called with each event that is not about a process itself.
         processes: how many there are.
+        begun: those of them that have begun already.
     """
 
-    def __init__(self, setup: Callable[[], Setup], on_event: Callable[[Event], None], processes: int) -> None:
+    def __init__(
+        self,
+        setup: Callable[[], Setup],
+        on_event: Callable[[Event], None],
+        processes: int,
+        begun: Sequence[ChildProcess] = (),
+    ) -> None:
         def setup_of(number: int) -> Callable[[], Setup]:
             return lambda: _setup_of(setup(), number)
 
-        self._links = [PacketLink(setup_of(number), on_event) for number in range(processes)]
+        self._links = [
+            PacketLink(setup_of(number), on_event, process)
+            for number, process in zip_longest(range(processes), begun)
+        ]
 
     @property
     def pid(self) -> int | None:

@@ -152,14 +152,14 @@ class Segments:
         self._keys.changed(keyring)
         self.prober.keys_changed(clock.now_ns())
 
-    async def start(self, stack: AsyncExitStack) -> None:
-        """Begin to measure; `stack` ends it.
+    async def open(self, stack: AsyncExitStack) -> None:
+        """Take all ports, and begin with what needs no time stamps; `stack` ends all.
 
         Raises:
             HostError: a port is in use, or the kernel refuses.
         """
         stack.push_async_callback(self.udp.close)
-        await self.udp.start()
+        self.udp.open()
         for neighbor in self._configuration.probe.neighbors:
             self.udp.want(neighbor, configured=True)
         for neighbor in self._memory.recall(clock.now_ms()):
@@ -176,6 +176,10 @@ class Segments:
             stack.push_async_callback(self._bandwidth.close)
             await self._bandwidth.start()
             stack.push_async_callback(self._end_estimate)
+
+    async def start(self) -> None:
+        """Probe and answer probes, as soon as the kernel's time stamps are reliable: a tenth of a second later."""
+        await self.udp.start()
 
     def asked(self, upstream: str, metrics: tuple[str, ...], *, hello: bool) -> None:
         """A request asked for the segment from `upstream`, or a hello only looked for its neighbor."""
@@ -198,7 +202,9 @@ class Segments:
 
     def look(self) -> None:
         """What is due about once a second: clock, interfaces, the next estimate."""
-        self.prober.clock = self.clock_state()
+        clock_state = self.clock_state()
+        if clock_state != self.prober.clock:  # what follows from it is computed for each new object
+            self.prober.clock = clock_state
         measured = {segment.peer: segment for segment in self.prober.measured(clock.now_ns(), asked_for=True)}
         self._monitor.follow(measured)
         self._mtu.follow(measured)

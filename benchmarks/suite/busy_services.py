@@ -106,6 +106,7 @@ def busy_services(network: BenchNetwork) -> Iterator[BusyServices]:
         _await_neighbors(network.files(BUSY).control, NEIGHBORS)
         with BusyServices(network, point).asked():
             time.sleep(WARM_UP_S)
+        _await_database(network.files(BUSY).control)
         yield BusyServices(network, point)
 
 
@@ -143,4 +144,14 @@ def _await_neighbors(control: Path, count: int) -> None:
         while sum(one["state"] == "measured" for one in client.status()["neighbors"]) < count:
             if time.monotonic() > deadline_s:
                 raise HostError(f"the busy point does not measure its {count} neighbors")
+            time.sleep(0.2)
+
+
+def _await_database(control: Path) -> None:
+    """Until it has taken what came so far: making its tables takes a process of its own for a second."""
+    deadline_s = time.monotonic() + 30
+    with Client(control) as client:
+        while (client.status()["store"] or {}).get("spool_depth") != 0:
+            if time.monotonic() > deadline_s:
+                raise HostError("the busy point does not store its results")
             time.sleep(0.2)

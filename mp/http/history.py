@@ -1,39 +1,58 @@
-"""Stored results in pages, read straight from the result store."""
+"""Stored results in pages, read from the result store by the daemon for the HTTP process."""
 
 from __future__ import annotations
 
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from sqlalchemy.engine import make_url
-
-from receiver.store.history import Cursor as StoreCursor
-from receiver.store.history import ResultFilter
-from receiver.store.result_reader import ResultReader
+from mp.http.setup import file_of
 from requestor.http.history import Cursor, HistoryPage, HistoryQuery
+
+if TYPE_CHECKING:
+    from receiver.store.result_reader import ResultReader
 
 
 class StoredHistory:
-    """Reads what the point has stored; writes nothing and changes no table.
+    """Reads what the point has stored, a page at a time in a thread; writes nothing and changes no table.
 
     Args:
         url: of the result store.
-
-    Raises:
-        StoreError: the URL is of no kind that the store takes.
     """
 
     def __init__(self, url: str) -> None:
-        self._reader = ResultReader(url)
-        parsed = make_url(url)
-        self._file = Path(str(parsed.database)) if parsed.drivername.startswith("sqlite") else None
+        self._url = url
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="history")
+        self._reader: ResultReader | None = None
 
-    def page(self, query: HistoryQuery) -> HistoryPage:
-        """Results, the newest first; none while the embedded database was never used.
+    async def page_file(self, query: HistoryQuery) -> int:
+        """A file in memory with the results, the newest first; none while the embedded database was never used.
 
         Raises:
-            StoreError: the database is away or refuses.
+            StoreError: the database is away or refuses, or its URL is of no kind that the store takes.
         """
-        if self._file is not None and not self._file.exists():
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, lambda: file_of(self._page(query)))
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._thread.shutdown(cancel_futures=True)
+        if self._reader is not None:
+            self._reader.close()
+
+    def _page(self, query: HistoryQuery) -> HistoryPage:
+        # Half of what the daemon imports is for the database: not before it is needed.
+        from sqlalchemy.engine import make_url
+
+        from receiver.store.history import Cursor as StoreCursor
+        from receiver.store.history import ResultFilter
+        from receiver.store.result_reader import ResultReader
+
+        if self._reader is None:
+            self._reader = ResultReader(self._url)
+        parsed = make_url(self._url)
+        if parsed.drivername.startswith("sqlite") and not Path(str(parsed.database)).exists():
             return HistoryPage(results=(), next=None)  # to look into it would create it
         wanted = ResultFilter(
             source=query.source,
@@ -46,7 +65,3 @@ class StoredHistory:
         found = self._reader.results(wanted, limit=query.limit, after=after)
         following = None if found.next is None else Cursor(found.next.requested_at_us, found.next.id)
         return HistoryPage(results=found.results, next=following)
-
-    def close(self) -> None:
-        """Close all connections."""
-        self._reader.close()

@@ -7,14 +7,27 @@ import contextlib
 import logging
 import os
 import socket
-import sys
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from importlib.metadata import version
 
 from mp import clock
+from mp.child_process import ChildProcess
+from mp.http.history import StoredHistory
 from mp.http.listeners import close_listeners, local_policy, open_listeners
-from mp.http.setup import CONNECT, CONNECTION, FAILED, MAX_WORD_BYTES, READY, TOKENS, HttpSetup, setup_to_file
+from mp.http.setup import (
+    CONNECT,
+    CONNECTION,
+    FAILED,
+    HISTORY,
+    MAX_WORD_BYTES,
+    NO_HISTORY,
+    READY,
+    TOKENS,
+    HttpSetup,
+    file_of,
+    query_from_text,
+)
 from mp.http.token_file import read_token_text
 from mp.privileges import user_entry
 from mp.settings import Configuration
@@ -32,7 +45,8 @@ FIRST_BACK_OFF_S = 0.5
 MAX_BACK_OFF_S = 60.0
 STEADY_MS = 60_000
 """A process that ran for so long began well: after it the back-off is the first one again."""
-BUFFER_BYTES = 1 << 20
+MAX_PAGES = 64
+"""Of stored results that wait to be read: a process that asks for more at once is broken."""
 
 
 class HttpLink:
@@ -48,10 +62,13 @@ class HttpLink:
         self._settings = configuration.http
         self._registry = registry
         self._listeners: list[socket.socket] = []
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: ChildProcess | None = None
         self._bridge: socket.socket | None = None
         self._heard_at_ms = 0
         self._tokens = ""
+        self._history = StoredHistory(configuration.store_url)
+        self._pages: set[asyncio.Task[None]] = set()
+        """Those that are being read, for whichever process asked."""
         self.restarts = 0
         """After failures; an idle process that ended itself is none."""
 
@@ -75,6 +92,7 @@ class HttpLink:
         self._tokens = self._token_text()
         self._listeners = open_listeners(self._settings)
         stack.callback(close_listeners, self._listeners)
+        stack.callback(self._history.close)
         supervisor = asyncio.create_task(self._supervise(), name="http process supervisor")
         stack.push_async_callback(_cancelled, supervisor)
 
@@ -95,7 +113,7 @@ class HttpLink:
     async def _run_once(self) -> bool:
         """One process from start to end; whether it ended of its own accord."""
         try:
-            await self._launch()
+            self._launch()
             return await self._until_ended() == 0
         except OSError as error:
             logger.error("http process: %s", error.strerror or error)
@@ -103,23 +121,15 @@ class HttpLink:
         finally:
             await self._end()
 
-    async def _launch(self) -> None:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        for end in (ours, theirs):
-            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER_BYTES)
-        ours.setblocking(False)
-        self._bridge = ours
-        setup = setup_to_file(self._setup())
-        inherited = (theirs.fileno(), setup, *(listener.fileno() for listener in self._listeners))
+    def _launch(self) -> None:
+        setup = file_of(self._setup())
         try:
-            self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "mp.http.process", *map(str, inherited), pass_fds=inherited
-            )
+            process = ChildProcess("mp.http.process", setup, *(listener.fileno() for listener in self._listeners))
         finally:
-            theirs.close()
             os.close(setup)
+        self._process, self._bridge = process, process.bridge
         self._heard_at_ms = clock.monotonic_ms()
-        asyncio.get_running_loop().add_reader(ours.fileno(), self._listen)
+        asyncio.get_running_loop().add_reader(process.bridge.fileno(), self._listen)
 
     def _setup(self) -> HttpSetup:
         configuration = self._configuration
@@ -129,7 +139,6 @@ class HttpLink:
             names=dict(configuration.names),
             registry=dict(self._registry),
             profiles=dict(configuration.profiles),
-            store_url=configuration.store_url,
             tokens=self._tokens,
             version=version("inpath"),
             log_level=configuration.log.level,
@@ -160,6 +169,8 @@ class HttpLink:
     def _take(self, word: bytes) -> None:
         if word == CONNECT:
             self._hand_connection()
+        elif word.startswith(HISTORY):
+            self._ask_history(word.removeprefix(HISTORY))
         elif word == READY:
             logger.info("http process %s serves on %s", self.pid, self._settings.socket)
         elif word.startswith(FAILED):
@@ -173,6 +184,27 @@ class HttpLink:
             opened = [] if error_number else [connection.fileno()]
             with contextlib.suppress(OSError):  # it does not listen: whoever waits there has a time limit
                 socket.send_fds(self._bridge, [CONNECTION], opened)
+
+    def _ask_history(self, question: bytes) -> None:
+        """A page of stored results: the process neither knows the database nor carries what opens it."""
+        assert self._bridge is not None  # the word came over it
+        number, _, query = question.partition(b" ")
+        if len(self._pages) >= MAX_PAGES:
+            _refuse_page(self._bridge, number, "history: too many pages are wanted at once")
+            return
+        reading = asyncio.create_task(self._hand_page(self._bridge, number, query), name="history")
+        self._pages.add(reading)
+        reading.add_done_callback(self._pages.discard)
+
+    async def _hand_page(self, bridge: socket.socket, number: bytes, query: bytes) -> None:
+        try:
+            page = await self._history.page_file(query_from_text(query))
+        except InpathError as error:
+            _refuse_page(bridge, number, str(error))
+            return
+        with contextlib.suppress(OSError):  # it has ended
+            socket.send_fds(bridge, [HISTORY + number], [page])
+        os.close(page)
 
     def _token_text(self) -> str:
         return "" if self._settings.listen is None else read_token_text(self._settings.token_file)
@@ -190,20 +222,18 @@ class HttpLink:
                 self._tokens = text
 
     async def _end(self) -> None:
-        """Closing the bridge asks the process to end; it is killed if it does not."""
         if self._bridge is not None:
             self._listen()  # its last word may not have been read yet
             asyncio.get_running_loop().remove_reader(self._bridge.fileno())
-            self._bridge.close()
             self._bridge = None
         process, self._process = self._process, None
-        if process is None or process.returncode is not None:
-            return
-        try:
-            await asyncio.wait_for(process.wait(), STOP_LIMIT_S)
-        except TimeoutError:
-            process.kill()
-            await process.wait()
+        if process is not None:
+            await process.end(STOP_LIMIT_S)
+
+
+def _refuse_page(bridge: socket.socket, number: bytes, reason: str) -> None:
+    with contextlib.suppress(OSError):  # it has ended
+        bridge.send(NO_HISTORY + number + b" " + reason.encode()[: MAX_WORD_BYTES // 2])
 
 
 async def _readable(listeners: Sequence[socket.socket]) -> None:

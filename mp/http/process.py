@@ -1,4 +1,4 @@
-"""The HTTP process: a client of the point's service that needs no privilege; see `http_setup.py`.
+"""The HTTP process: a client of the point's service that needs no privilege; see `setup.py`.
 
 It ends when the daemon is gone, on SIGTERM, and when nobody has asked anything for a while: the daemon starts it
 again at the next connection.
@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import encodings.idna  # noqa: F401  # names are resolved after the rights to read files may be gone
 import gc
+import itertools
 import logging
 import os
 import signal
@@ -21,7 +22,6 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from mp import clock
-from mp.http.history import StoredHistory
 from mp.http.settings import HttpSettings
 from mp.http.setup import (
     BEAT,
@@ -29,11 +29,14 @@ from mp.http.setup import (
     CONNECT,
     CONNECTION,
     FAILED,
+    HISTORY,
     MAX_WORD_BYTES,
+    NO_HISTORY,
     READY,
     TOKENS,
     HttpSetup,
-    setup_from_file,
+    from_file,
+    query_to_text,
 )
 from mp.logs import configure_logs
 from mp.priority import stand_back
@@ -43,10 +46,11 @@ from requestor.http.app import application
 from requestor.http.callers import Doorkeeper
 from requestor.http.connection import BoundedProtocol
 from requestor.http.desk import Desk
+from requestor.http.history import HistoryPage, HistoryQuery
 from requestor.http.limits import RateLimit
 from requestor.http.point import Point, Stream
 from requestor.http.tokens import tokens_from_text
-from schemas.errors import HostError, InpathError, UsageError
+from schemas.errors import HostError, InpathError, StoreError, UsageError
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +58,8 @@ IDLE_LIMIT_S = 900.0
 """Longer than a measurement is kept to be fetched."""
 KEEP_ALIVE_S = 15
 STOP_LIMIT_S = 1
+PAGE_LIMIT_S = 60.0
+"""More than the statements take that a database which hangs is given, for all that may wait in front."""
 MAX_HEAD_BYTES = 16_384
 BACKLOG = 128
 
@@ -70,6 +76,8 @@ class DaemonBridge:
         self._bridge = bridge
         self._doorkeeper = doorkeeper
         self._waiting: deque[asyncio.Future[socket.socket]] = deque()
+        self._pages: dict[int, asyncio.Future[HistoryPage]] = {}
+        self._numbers = itertools.count()
         self.daemon_gone = asyncio.Event()
 
     def say(self, word: bytes) -> None:
@@ -92,6 +100,22 @@ class DaemonBridge:
         self.say(CONNECT)
         return await asyncio.open_unix_connection(sock=await future, limit=MAX_LINE_BYTES)
 
+    async def page(self, query: HistoryQuery) -> HistoryPage:
+        """Stored results, which the daemon reads.
+
+        Raises:
+            StoreError: the database is away or refuses.
+        """
+        number = next(self._numbers)
+        future = self._pages[number] = asyncio.get_running_loop().create_future()
+        try:
+            self.say(b"%b%d %b" % (HISTORY, number, query_to_text(query)))
+            return await asyncio.wait_for(future, PAGE_LIMIT_S)
+        except TimeoutError:
+            raise StoreError(f"result store: nothing was read within {PAGE_LIMIT_S:g} s") from None
+        finally:
+            del self._pages[number]
+
     def listen(self) -> None:
         """Take in what the daemon says, without waiting."""
         with contextlib.suppress(BlockingIOError):
@@ -109,11 +133,26 @@ class DaemonBridge:
     def _take(self, word: bytes, descriptors: list[int]) -> None:
         if word == CONNECTION:
             self._hand_out([socket.socket(fileno=descriptor) for descriptor in descriptors])
+        elif word.startswith(HISTORY):
+            (file,) = descriptors
+            self._hand_page(word.removeprefix(HISTORY), from_file(file, HistoryPage))
+        elif word.startswith(NO_HISTORY):
+            number, _, reason = word.removeprefix(NO_HISTORY).partition(b" ")
+            self._hand_page(number, StoreError(reason.decode(errors="replace")))
         elif word.startswith(TOKENS):
             try:
                 self._doorkeeper.tokens = tokens_from_text(word.removeprefix(TOKENS).decode())
             except (UsageError, UnicodeDecodeError) as error:
                 logger.error("tokens stay as they were: %s", error)
+
+    def _hand_page(self, number: bytes, page: HistoryPage | StoreError) -> None:
+        future = self._pages.get(int(number))
+        if future is None or future.done():  # whoever asked went away
+            return
+        if isinstance(page, StoreError):
+            future.set_exception(page)
+        else:
+            future.set_result(page)
 
     def _hand_out(self, opened: list[socket.socket]) -> None:
         while self._waiting:
@@ -218,12 +257,11 @@ async def _serve(
 
 def _prepare(setup: HttpSetup, opened: socket.socket, listeners: list[socket.socket]) -> None:
     """All that needs a right to read, then no more rights, then serve."""
-    history = StoredHistory(setup.store_url)
     doorkeeper = Doorkeeper(setup.policy, tokens_from_text(setup.tokens))
     bridge = DaemonBridge(opened, doorkeeper)
     desk = Desk(
         point=Point(bridge.connect),
-        history=history,
+        history=bridge,
         names=setup.names,
         registry=setup.registry,
         profiles=setup.profiles,
@@ -234,7 +272,6 @@ def _prepare(setup: HttpSetup, opened: socket.socket, listeners: list[socket.soc
     servers = [(HttpServer(server_config(setup.settings, app, listener)), listener) for listener in listeners]
     confine_http_process(setup.settings.user)
     asyncio.run(_serve(bridge, opened, desk, servers))
-    history.close()
 
 
 def main() -> None:
@@ -244,7 +281,7 @@ def main() -> None:
     os.umask(0o077)
     stand_back()
     opened.setblocking(False)
-    setup = setup_from_file(int(sys.argv[2]))
+    setup = from_file(int(sys.argv[2]), HttpSetup)
     configure_logs(setup.log_level, setup.log_format)
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # what strangers send is no event of ours
     try:

@@ -12,7 +12,6 @@ from contextlib import contextmanager, suppress
 from functools import cached_property
 from typing import Any, TypeVar
 
-import pymysql
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
@@ -63,6 +62,8 @@ class Database:
     """
 
     def __init__(self, url: str) -> None:
+        self.url = url
+        """As given: it may hold a password."""
         self._url, hosts = _parse(url)
         self._rotation = Rotation(hosts or (Host(self._url.host or "", self._url.port or 0),))
         self.name = masked(self._url, hosts)
@@ -156,11 +157,13 @@ class Database:
 
     def _connect(self, dialect: Any, _record: Any, _arguments: Any, options: dict[str, Any]) -> Any:
         """A connection to the first server that takes one, from the current one on."""
+        from pymysql.err import OperationalError  # with its ciphers it takes 10 MB, which SQLite need not have
+
         for attempt in range(1, len(self._rotation) + 1):
             host = self._rotation.current
             try:
                 return dialect.connect(**{**options, "host": host.name, "port": host.port})
-            except pymysql.err.OperationalError:
+            except OperationalError:
                 self._rotation.advance(host)
                 if attempt == len(self._rotation):
                     raise

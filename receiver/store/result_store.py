@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Insert, delete, insert, literal_column
 from sqlalchemy.dialects import mysql, sqlite
 
 from receiver.store.closure_rows import rows_from_check
+from receiver.store.database import Database
 from receiver.store.history import Resolution
 from receiver.store.result_reader import ResultReader
 from receiver.store.result_rows import Row, row_from_result
@@ -28,12 +29,20 @@ class ResultStore(ResultReader):
 
     The first call also brings the tables to this version; so a point starts while its database is away. Of its
     methods that write, one thread at a time may be in one.
+
+    Args:
+        url: as for `Database`.
+        upgrade: brings the tables to this version.
     """
+
+    def __init__(self, url: str, upgrade: Callable[[Database], None] = upgrade_database) -> None:
+        super().__init__(url)
+        self._upgrade = upgrade
 
     def prepare(self) -> None:
         """Bring the tables to this version, once after each failure: the database may have come back empty."""
         if not self._is_ready:
-            upgrade_database(self._database)
+            self._upgrade(self._database)
             self._is_ready = True
 
     def save(self, result: PathResult) -> None:

@@ -5,7 +5,7 @@ Several points may share a database and each may look after it: what one has don
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from sqlalchemy import Column, Connection, Table, delete, select
@@ -41,10 +41,14 @@ class Upkeep:
     Args:
         url: as for `Database`.
         retention: how long what is kept.
+        upgrade: brings the tables to this version.
     """
 
-    def __init__(self, url: str, retention: Retention) -> None:
+    def __init__(
+        self, url: str, retention: Retention, upgrade: Callable[[Database], None] = upgrade_database
+    ) -> None:
         self._database = Database(url)
+        self._upgrade = upgrade
         self._retention = retention
         self._stopping = False
 
@@ -74,7 +78,7 @@ class Upkeep:
         Raises:
             StoreError: see `step`, or another program is at the same period.
         """
-        upgrade_database(self._database)
+        self._upgrade(self._database)
         return sum(self._roll_up(resolution, now_us) for resolution in (Resolution.MINUTE, Resolution.HOUR))
 
     def _roll_up(self, resolution: Resolution, now_us: int) -> int:
@@ -96,7 +100,7 @@ class Upkeep:
         Raises:
             StoreError: see `step`.
         """
-        upgrade_database(self._database)
+        self._upgrade(self._database)
         # First, and for all who look after the store: they may be told to keep results for longer.
         self._database.write(partial(note_forgotten, horizon_us=self._horizon_us(now_us)))
         keep = self._retention

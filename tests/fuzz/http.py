@@ -26,7 +26,7 @@ _EXPECTED = {200, 400, 401, 403, 404, 413, 422, 429, 502, 503}
 
 
 class _NoHistory:
-    def page(self, query: HistoryQuery) -> HistoryPage:
+    async def page(self, query: HistoryQuery) -> HistoryPage:
         return HistoryPage(results=[], next=None)
 
 

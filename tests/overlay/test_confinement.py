@@ -74,6 +74,7 @@ def test_the_packet_process_keeps_two_capabilities_and_hands_none_on(pair: Netwo
 
 
 def test_the_service_keeps_what_sockets_and_its_children_take(pair: Network) -> None:
+    pair.await_answer("b", "a", ("b", "a"))  # it is kept, by other threads
     pid = pair.status("b")["pid"]
     assert len(threads(pid)) > 1  # those of the spool and the database have no more than the first
     real_time = () if real_time_limit(pid) else (Capability.SYS_NICE,)

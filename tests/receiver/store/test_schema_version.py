@@ -22,7 +22,14 @@ from receiver.store import database
 from receiver.store.history import Resolution
 from receiver.store.result_store import ResultStore
 from receiver.store.retention import Retention
-from receiver.store.schema_version import HEAD, VERSION_TABLE, current_revision, downgrade, upgrade
+from receiver.store.schema_version import (
+    HEAD,
+    VERSION_TABLE,
+    current_revision,
+    downgrade,
+    upgrade,
+    upgrade_apart,
+)
 from receiver.store.tables import METADATA
 from receiver.store.upkeep import Upkeep
 from schemas.errors import StoreError
@@ -245,3 +252,28 @@ def test_whoever_gets_the_lock_of_the_server_next_sees_the_new_version(database_
         event.remove(Engine, "after_cursor_execute", note)
         next_one.close()
     assert seen == [HEAD]
+
+
+def test_a_process_of_its_own_takes_alembic_along_when_it_ends(tmp_path: Path) -> None:
+    program = (
+        "import sys; from receiver.store.result_store import ResultStore\n"
+        "from receiver.store.schema_version import upgrade_apart\n"
+        f"store = ResultStore('sqlite:///{tmp_path}/results.db', upgrade_apart)\n"
+        "assert list(store.latest(1)) == []; store.close()\n"
+        "assert not [name for name in sys.modules if name.startswith(('alembic', 'pymysql', 'cryptography'))]"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert {"results", VERSION_TABLE} <= tables(f"sqlite:///{tmp_path}/results.db")
+
+
+def test_what_that_process_cannot_do_is_told_in_one_line(database_url: str) -> None:
+    upgrade(database_url)
+    engine = create_engine(database_url)
+    with engine.begin() as connection:
+        connection.execute(text(f"UPDATE {VERSION_TABLE} SET version_num = '7777'"))
+    engine.dispose()
+    opened = database.Database(database_url)
+    with pytest.raises(StoreError, match=f"7777.*; this version knows revisions up to {HEAD}$"):
+        upgrade_apart(opened)
+    opened.close()
