@@ -18,6 +18,7 @@ import socket
 import sys
 from collections import deque
 
+import anyio
 import uvicorn
 from starlette.types import ASGIApp
 
@@ -270,6 +271,7 @@ def _prepare(setup: HttpSetup, opened: socket.socket, listeners: list[socket.soc
     )
     app = application(desk, doorkeeper, version=setup.version)
     servers = [(HttpServer(server_config(setup.settings, app, listener)), listener) for listener in listeners]
+    anyio.run(anyio.sleep, 0)  # else it loads the most of itself with the first question
     confine_http_process(setup.settings.user)
     asyncio.run(_serve(bridge, opened, desk, servers))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import socket
@@ -44,6 +45,26 @@ def test_it_runs_only_once_somebody_asks_and_ends_with_the_point() -> None:
             assert (folder / "h").stat().st_mode & 0o777 == 0o660
         assert not is_alive(pid)
         assert not (folder / "h").exists()
+
+
+def test_all_that_it_needs_is_loaded_before_its_rights_to_read_go(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PYTHONPROFILEIMPORTTIME", "1")  # each module that is loaded is told on standard error
+    caplog.set_level(logging.INFO)
+    with short_folder() as folder, served(folder) as service, service.open():
+        until(lambda: "serves on" in caplog.text, "a process that serves")
+        assert "import time:" in capfd.readouterr().err
+        for target in ("/healthz", "/readyz", "/v1/history?limit=1", "/v1/neighbors", "/v1/nothing", "/openapi.json"):
+            service.ask("GET", target)
+        for document in (QUESTION, {**QUESTION, "profile": "voice"}, {"source": 1}, None):
+            service.ask("POST", "/v1/paths", document)
+        with service.open() as stream:
+            stream.sendall(b"GET /v1/events?source=here&destination=far HTTP/1.1\r\nHost: x\r\n\r\n")
+            with stream.makefile("rb") as events:
+                assert any(line.startswith(b"event: path") for line in events)
+        late = [line for line in capfd.readouterr().err.splitlines() if line.startswith("import time:")]
+    assert late == []
 
 
 def test_a_process_that_dies_is_started_again_and_no_client_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
