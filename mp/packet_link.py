@@ -151,11 +151,12 @@ class PacketLink:
     async def _until_failed(self) -> None:
         process = self._process
         while process is not None and process.returncode is None:
-            if clock.monotonic_ms() - self._heard_at_ms > HANG_LIMIT_MS:
+            patience_ms = HANG_LIMIT_MS - (clock.monotonic_ms() - self._heard_at_ms)
+            if patience_ms < 0:
                 logger.error("packet process %d said nothing for %d ms", process.pid, HANG_LIMIT_MS)
                 return
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(process.wait(), 1.0)
+                await asyncio.wait_for(process.wait(), (patience_ms + 1) / 1000)
 
     async def _end(self) -> bool:
         """Says whether the process had to be killed."""

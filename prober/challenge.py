@@ -95,6 +95,11 @@ class Challenges:
         """The address answers no more: it must prove itself again."""
         self._proven_at_ns.pop(peer, None)
 
+    @property
+    def is_asking(self) -> bool:
+        """Whether an address has still to answer."""
+        return bool(self._asked)
+
     def next_wakeup_ns(self) -> int | None:
         """When `due` has something to do; None while nobody is asked."""
         if not self._asked:

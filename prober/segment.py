@@ -77,6 +77,23 @@ def announced_error(clock: ClockState, user_stamped: bool = False) -> ErrorEstim
     return ErrorEstimate.of(error_ns, synchronized=clock.synchronized)
 
 
+class AnnouncedErrors:
+    """`announced_error` as 16 bits of a packet, computed when the clock's state is another object."""
+
+    __slots__ = ("_clock", "_coarse", "_fine")
+
+    def __init__(self) -> None:
+        self._clock: ClockState | None = None
+        self._fine = self._coarse = 0
+
+    def bits(self, clock: ClockState, *, coarse: bool) -> int:
+        """What to announce; `coarse` where times were not taken by the kernel."""
+        if clock is not self._clock:
+            self._clock = clock
+            self._fine, self._coarse = (announced_error(clock, one).to_int() for one in (False, True))
+        return self._coarse if coarse else self._fine
+
+
 class Segment:
     """Gathers the samples of one neighbor, whichever end sends the probes.
 

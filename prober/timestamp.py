@@ -22,7 +22,6 @@ UNIX_EPOCH_IN_NTP_S = 2_208_988_800
 """Seconds from 1900-01-01 to 1970-01-01 (RFC 8877 section 4.2.1)."""
 TAI_MINUS_UTC_S = 37
 """Since 2017; PTP time does not know leap seconds."""
-_ERA_S = 1 << 32
 _MAX_SCALE = 63
 _MAX_MULTIPLIER = 255
 
@@ -30,25 +29,22 @@ _MAX_MULTIPLIER = 255
 def ntp_from_unix_ns(unix_ns: int) -> int:
     """Encode a time as 64-bit NTP; the fraction is rounded down."""
     seconds, nanoseconds = divmod(unix_ns, NS_PER_S)
-    return ((seconds + UNIX_EPOCH_IN_NTP_S) % _ERA_S << 32) | (nanoseconds << 32) // NS_PER_S
+    return (seconds + UNIX_EPOCH_IN_NTP_S & 0xFFFFFFFF) << 32 | (nanoseconds << 32) // NS_PER_S
 
 
 def unix_ns_from_ntp(timestamp: int, near_ns: int) -> int:
     """Decode 64-bit NTP in the era nearest to `near_ns`; the fraction is rounded, which undoes the encoding."""
     seconds = (timestamp >> 32) - UNIX_EPOCH_IN_NTP_S
     nanoseconds = ((timestamp & 0xFFFFFFFF) * NS_PER_S + (1 << 31)) >> 32
-    return _nearest_era(seconds, near_ns) * NS_PER_S + nanoseconds
+    eras = (near_ns // NS_PER_S - seconds + (1 << 31)) >> 32
+    return (seconds + (eras << 32)) * NS_PER_S + nanoseconds
 
 
 def unix_ns_from_ptp(timestamp: int, near_ns: int) -> int:
     """Decode a truncated PTPv2 timestamp in the era nearest to `near_ns`."""
     seconds = (timestamp >> 32) - TAI_MINUS_UTC_S
-    return _nearest_era(seconds, near_ns) * NS_PER_S + (timestamp & 0xFFFFFFFF)
-
-
-def _nearest_era(seconds: int, near_ns: int) -> int:
-    eras = ((near_ns // NS_PER_S - seconds) + _ERA_S // 2) // _ERA_S
-    return seconds + eras * _ERA_S
+    eras = (near_ns // NS_PER_S - seconds + (1 << 31)) >> 32
+    return (seconds + (eras << 32)) * NS_PER_S + (timestamp & 0xFFFFFFFF)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +92,7 @@ class ErrorEstimate:
 
     def unix_ns(self, timestamp: int, near_ns: int) -> int:
         """Decode a timestamp that this estimate belongs to: its Z bit says which format it has."""
-        decode = unix_ns_from_ptp if self.ptp else unix_ns_from_ntp
-        return decode(timestamp, near_ns)
+        return (unix_ns_from_ptp if self.ptp else unix_ns_from_ntp)(timestamp, near_ns)
 
 
 @lru_cache(maxsize=1024)  # it stands in every packet, and changes seldom

@@ -1,8 +1,8 @@
 """Drives a `Prober` on an asyncio loop: two UDP sockets and one timer.
 
-Probes are answered one per wake-up, at once. Replies wait in their socket until some can be taken together, since
-their times are the kernel's: to wake the process costs as much as to take a reply in, and code that runs again and
-again is three times as fast as code that runs once. Either way a flood leaves the loop to others in between.
+Probes are answered by `UdpReflector`. Replies wait in their socket until some can be taken together, since their
+times are the kernel's: to wake the process costs as much as to take a reply in, and code that runs again and again
+is three times as fast as code that runs once. Either way a flood leaves the loop to others in between.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ class UdpProber:
             sending.send(probe.data, probe.peer, self._port, probe, tos=probe.tos)
             self._unread += 1
         self._note_departures(sending)
-        self._arm()
+        self._set_timer()
 
     def _look_for_step(self) -> None:
         before_ns = self._monotonic_ns()
@@ -167,6 +167,9 @@ class UdpProber:
     def _arm(self) -> None:
         if self._timer:
             self._timer.cancel()
+        self._set_timer()
+
+    def _set_timer(self) -> None:
         wakeup_ns = self.prober.next_wakeup_ns()
         sleep_s = LONGEST_SLEEP_S if wakeup_ns is None else (wakeup_ns - self._now_ns()) / NS_PER_S
         longest_s = self.prober.reply_wait_ns / NS_PER_S if self._unread else LONGEST_SLEEP_S

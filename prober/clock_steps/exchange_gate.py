@@ -51,11 +51,21 @@ class Exchange(NamedTuple):
 class _Recent:
     """The least of the recent delays of one direction, and how far below it a delay is strange."""
 
-    __slots__ = ("_before", "_count", "_count_before", "_least", "_total", "_total_before", "bound_ns")
+    __slots__ = (
+        "_before",
+        "_count",
+        "_count_before",
+        "_least",
+        "_total",
+        "_total_before",
+        "bound_ns",
+        "least_ns",
+        "tolerance_ns",
+    )
 
     def __init__(self) -> None:
-        self._least = self._before = _BEYOND_NS
-        self._total = self._total_before = self._count = self._count_before = 0
+        self._least = self._before = self.least_ns = _BEYOND_NS
+        self._total = self._total_before = self._count = self._count_before = self.tolerance_ns = 0
         self.bound_ns = -_BEYOND_NS
 
     def add(self, delay_ns: int) -> None:
@@ -66,17 +76,11 @@ class _Recent:
         self._total += delay_ns
         if delay_ns < self._least:
             self._least = delay_ns
-        if self._count_before or self._count == _BLOCK:
-            self.bound_ns = self.least_ns - self.tolerance_ns
-
-    @property
-    def least_ns(self) -> int:
-        return self._least if self._least < self._before else self._before
-
-    @property
-    def tolerance_ns(self) -> int:
+        self.least_ns = least_ns = self._least if self._least < self._before else self._before
         mean_ns = (self._total + self._total_before) // (self._count + self._count_before)
-        return LEAST_STEP_NS + mean_ns - self.least_ns
+        self.tolerance_ns = LEAST_STEP_NS + mean_ns - least_ns
+        if self._count_before or self._count == _BLOCK:
+            self.bound_ns = least_ns - self.tolerance_ns
 
 
 class ExchangeGate:

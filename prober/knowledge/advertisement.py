@@ -90,17 +90,24 @@ def fragments_of(whole: Advertisement, room: int = MAX_BODY_BYTES) -> tuple[Adve
     is left out.
     """
     fragments = [replace(whole, next_points=MappingProxyType({}), asked=frozenset(), segments=())]
-    for piece in _pieces(whole, room):
+    for piece in _pieces(whole):
         joined = _joined(fragments[-1], piece)
         if _fits(joined, room):
             fragments[-1] = joined
+            continue
+        less = _fitting(piece, room)
+        if less is None:
+            continue
+        joined = _joined(fragments[-1], less)
+        if less is not piece and _fits(joined, room):
+            fragments[-1] = joined
         elif len(fragments) < MAX_FRAGMENTS:
-            fragments.append(piece)
+            fragments.append(less)
     count = len(fragments)
     return tuple(replace(one, fragment=number, fragments=count) for number, one in enumerate(fragments))
 
 
-def _pieces(whole: Advertisement, room: int) -> Iterator[Advertisement]:
+def _pieces(whole: Advertisement) -> Iterator[Advertisement]:
     """The smallest parts that are not divided, each as an advertisement of its own."""
     bare = replace(
         whole, addresses=(), serves=(), next_points=MappingProxyType({}), asked=frozenset(), segments=()
@@ -109,11 +116,18 @@ def _pieces(whole: Advertisement, room: int) -> Iterator[Advertisement]:
     while some := dict(islice(by_next, _DESTINATIONS_AT_ONCE)):
         yield replace(bare, next_points=MappingProxyType(some), asked=whole.asked & some.keys())
     for record in whole.segments:
-        piece = replace(bare, segments=(record,))
-        while piece.segments[0].metrics and not _fits(piece, room):
-            piece = replace(bare, segments=(_with_less(piece.segments[0]),))
-        if piece.segments[0].metrics:
-            yield piece
+        if record.metrics:
+            yield replace(bare, segments=(record,))
+
+
+def _fitting(piece: Advertisement, room: int) -> Advertisement | None:
+    """The piece, with so few metrics that it fits a fragment of its own; None when there is none left."""
+    while piece.segments and not _fits(piece, room):
+        less = _with_less(piece.segments[0])
+        if not less.metrics:
+            return None
+        piece = replace(piece, segments=(less,))
+    return piece
 
 
 def _with_less(record: SegmentRecord) -> SegmentRecord:

@@ -47,6 +47,11 @@ class ProbeFormat:
         return (self.dscp or 0) << 2
 
     @property
+    def is_usual(self) -> bool:
+        """Whether extended probes are those of `usual_packet`."""
+        return not (self.ssid or self.plain) and self.dscp is None and self.size_bytes is None
+
+    @property
     def has_extensions(self) -> bool:
         """Whether TLVs are wanted and fit."""
         return not self.plain and self._padding_bytes(self._tlvs(SenderFollowUp(), 0)) is not None

@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 from prober.clock_state import ClockState
 from prober.interfaces.report import UNKNOWN_REPORT
-from prober.segment import GREATEST_ROUND_TRIP_NS, Event, Segment, announced_error
+from prober.segment import GREATEST_ROUND_TRIP_NS, AnnouncedErrors, Event, Segment
 from prober.stamp.authentication import NO_KEY, KeyOf, StampKey
 from prober.stamp.datagram import Datagram
 from prober.stamp.exchange import FAR_OFF_NS
@@ -60,6 +60,8 @@ class Reply(NamedTuple):
     data: bytes
     tos: int = 0
     """The octet of DSCP and ECN for its IP header."""
+    is_usual: bool = False
+    """To a neighbor's usual probe: it takes the time between T2 and T3 off what it tells, as points do."""
 
 
 _Answered = tuple[ReflectedSession, Segment, UsualProbe, Reflection, int]
@@ -102,8 +104,7 @@ class Reflector:
         """By `Source`; the one that was idle longest comes first."""
         self._unwanted = Segment("")
         self._unlearned: list[_Answered] = []
-        self._clock: ClockState | None = None
-        self._fine = self._coarse = 0
+        self._errors = AnnouncedErrors()
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -177,7 +178,7 @@ class Reflector:
         data = probe.reply(
             number=reflection.number,
             timestamp=ntp_from_unix_ns(now_ns),
-            error=self._announced(clock, coarse=coarse),
+            error=self._errors.bits(clock, coarse=coarse),
             received=ntp_from_unix_ns(at_ns),
             ttl=datagram.ttl,
             previous=previous,
@@ -187,16 +188,7 @@ class Reflector:
         self._unlearned.append((session, segment, probe, reflection, datagram.ttl))
         if len(self._unlearned) > MAX_UNLEARNED:
             self.learn()
-        return Reply(source, reflection.number, data, datagram.tos & _DSCP_BITS)
-
-    def _announced(self, clock: ClockState, *, coarse: bool) -> int:
-        """The error estimate as it stands in packets; it changes with the clock's state alone."""
-        if clock is not self._clock:
-            self._clock = clock
-            self._fine, self._coarse = (
-                announced_error(clock, user_stamped).to_int() for user_stamped in (False, True)
-            )
-        return self._coarse if coarse else self._fine
+        return Reply(source, reflection.number, data, datagram.tos & _DSCP_BITS, is_usual=True)
 
     def _count_answered(self, answered: _Answered) -> Arrival:
         session, segment, probe, reflection, ttl = answered

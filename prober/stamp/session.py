@@ -20,7 +20,7 @@ from collections import Counter, deque
 from typing import NamedTuple
 
 from prober.clock_state import ClockState
-from prober.segment import Event, Segment
+from prober.segment import AnnouncedErrors, Event, Segment
 from prober.stamp.authentication import StampKey
 from prober.stamp.datagram import Datagram
 from prober.stamp.exchange import Exchange
@@ -33,7 +33,7 @@ from prober.stamp.reply_count import ReplyCount
 from prober.stamp.reply_reader import ReplyReader
 from prober.stamp.session_tally import SessionTally
 from prober.stamp.tlv import FollowUp, SenderFollowUp
-from prober.stamp.usual_packet import UsualReply
+from prober.stamp.usual_packet import UsualReply, usual_probe
 from prober.timestamp import NS_PER_MS, NS_PER_S, ntp_from_unix_ns
 from prober.windows.sequence_tracker import Arrival
 from prober.windows.window import LONGEST_WINDOW_S
@@ -89,6 +89,7 @@ class SenderSession:
         self._segment = segment
         self._format = probe_format or ProbeFormat()
         self._faults: Counter[ProbeFault] = Counter() if faults is None else faults
+        self._tos = self._format.tos
         self._noise = random_source.randbytes(_NOISE_BYTES) if self._format.size_bytes else b""
         self._trial = ExtensionTrial(wanted=self._format.has_extensions)
         self.tally = SessionTally()
@@ -104,6 +105,8 @@ class SenderSession:
         self._untold_replies: deque[tuple[int, int]] = deque(maxlen=MAX_UNTOLD_REPLIES)
         self._count = ReplyCount(segment)
         self._may_be_usual = not self._format.ssid
+        self._writes_usual = self._format.is_usual
+        self._errors = AnnouncedErrors()
         self._forgot_at_ns = now_ns
 
     @property
@@ -153,36 +156,38 @@ class SenderSession:
         self._schedule.advance(now_ns)
         sequence = self._next_sequence
         self._next_sequence = (sequence + 1) % SEQUENCE_MODULUS
-        extended = self._trial.extends()
-        if extended:
-            extension = self._format.extension(
-                sequence, self._told(now_ns), self._noise, self._segment.told_interfaces
+        extended, segment, key = self._trial.extends(), self._segment, self._format.key
+        timestamp = ntp_from_unix_ns(now_ns)
+        if extended and self._writes_usual:
+            told = self._told(now_ns)
+            data = usual_probe(
+                sequence=sequence,
+                timestamp=timestamp,
+                error=self._errors.bits(clock, coarse=segment.user_stamped),
+                told=told,
+                interfaces=segment.told_interfaces,
+                key=key,
             )
         else:
-            extension = self._format.plain_extension()
-        packet = SenderPacket(
-            sequence,
-            ntp_from_unix_ns(now_ns),
+            extension = self._extension(sequence, now_ns) if extended else self._format.plain_extension()
             # Without TLVs the time in the packet is all that its reader has.
-            self._segment.own_error(clock, user_stamped=self._segment.user_stamped or not extended),
-            self._format.ssid,
-            extension,
-        )
-        exchange = Exchange(sequence, now_ns, packet.timestamp, extended=extended)
-        self._previous = self._exchanges[sequence] = exchange
+            error = segment.own_error(clock, user_stamped=segment.user_stamped or not extended)
+            data = SenderPacket(sequence, timestamp, error, self._format.ssid, extension).to_bytes(key)
+        self._previous = self._exchanges[sequence] = Exchange(sequence, now_ns, timestamp, extended=extended)
         # A peer that never answered is not there, and one that may drop extended probes gets them on trial.
         if self._count.is_answered and (self._trial.extended_answered or not extended):
-            self._segment.unanswered[sequence] = now_ns
-        self._segment.events[Event.SENT] += 1
+            segment.unanswered[sequence] = now_ns
+        segment.events[Event.SENT] += 1
         self.tally.probe_sent(extended=extended)
-        return Probe(self._segment.peer, sequence, packet.to_bytes(self._format.key), self._format.tos)
+        return Probe(segment.peer, sequence, data, self._tos)
 
     def transmitted(self, sequence: int, at_ns: int) -> None:
         """The kernel tells when a probe left."""
         exchange = self._exchanges.get(sequence)
         if exchange and exchange.transmitted_at_ns is None:
             exchange.transmitted_at_ns = at_ns
-            self._settle(exchange)
+            if exchange.reflected_number is not None:
+                self._settle(exchange)
 
     def reply(self, datagram: Datagram) -> None:
         """Take a reply in.
@@ -259,11 +264,15 @@ class SenderSession:
         if given_up and not self._trial.extended_answered:
             self._count.begin_anew()
 
+    def _extension(self, sequence: int, now_ns: int) -> bytes:
+        return self._format.extension(sequence, self._told(now_ns), self._noise, self._segment.told_interfaces)
+
     def _told(self, now_ns: int) -> SenderFollowUp:
         sent_sequence = sent = 0
         previous = self._previous
         if previous:
-            self._stand_in(previous, now_ns)
+            if previous.transmitted_at_ns is None:
+                self._stand_in(previous, now_ns)
             if previous.transmitted_at_ns is not None:
                 sent_sequence, sent = previous.sequence, ntp_from_unix_ns(previous.transmitted_at_ns)
         answered_sequence = received = 0
@@ -273,7 +282,7 @@ class SenderSession:
         return SenderFollowUp(sent_sequence, sent, answered_sequence, received)
 
     def _stand_in(self, exchange: Exchange, now_ns: int) -> None:
-        if exchange.transmitted_at_ns is None and now_ns - exchange.written_at_ns >= TX_STAMP_WAIT_NS:
+        if now_ns - exchange.written_at_ns >= TX_STAMP_WAIT_NS:
             exchange.user_stamped = True
             self.transmitted(exchange.sequence, exchange.written_at_ns)
 

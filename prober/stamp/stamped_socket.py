@@ -4,6 +4,9 @@ A receive stamp comes with its datagram. A transmit stamp comes back on the erro
 that the kernel advances with every datagram. It is taken when the datagram enters the egress queue of the
 interface (SCHED), not when it leaves the queue: a router's own egress queue is part of the segment, as every
 forwarded packet waits in it too.
+
+The system calls of every packet are made by `_stamped.c`, where it was built; what it gives is what the functions
+of the same names here give, which take several times as long.
 """
 
 from __future__ import annotations
@@ -14,12 +17,18 @@ import struct
 from collections import Counter
 from collections.abc import Callable
 from enum import StrEnum
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from prober.stamp.datagram import Datagram
 from prober.stamp.packet import SENT_TTL
 from prober.timestamp import NS_PER_MS, NS_PER_S
 from schemas.errors import HostError
+
+try:
+    from prober.stamp import _stamped
+except ImportError:  # no compiler when it was installed: slower, and nothing else
+    if not TYPE_CHECKING:
+        _stamped = None
 
 # Constants of Linux that Python 3.11 does not name.
 _SO_TIMESTAMPING = 37
@@ -49,6 +58,9 @@ _MAX_WAITING = 1024
 """More than the default receive buffer holds."""
 
 _T = TypeVar("_T")
+_Control = list[tuple[int, int, bytes]]
+_Received = tuple[bytes, str, int, int | None, int | None, int, str | None]
+"""UDP payload, source address and port, TTL, time in ns, the octet of DSCP and ECN, local address."""
 
 
 class Trouble(StrEnum):
@@ -93,6 +105,7 @@ class StampedSocket(Generic[_T]):
         except OSError as error:
             self._socket.close()
             raise HostError(f"no probes on {address} port {port}: {_reason(error)}") from error
+        self._fd = self._socket.fileno()
 
     @property
     def port(self) -> int:
@@ -105,6 +118,7 @@ class StampedSocket(Generic[_T]):
 
     def close(self) -> None:
         """Give the port back."""
+        self._fd = -1
         self._socket.close()
 
     def send(
@@ -120,16 +134,18 @@ class StampedSocket(Generic[_T]):
             tos: the octet of DSCP and ECN.
             local_address: which of our addresses it comes from; None for the kernel's choice.
         """
-        ancillary = []
+        ancillary: _Control = []
         if tos:
             ancillary.append((socket.IPPROTO_IP, _IP_TOS, _INT.pack(tos)))
         if local_address:
             info = _PACKET_INFO.pack(0, socket.inet_aton(local_address), bytes(4))
             ancillary.append((socket.IPPROTO_IP, _IP_PKTINFO, info))
         written_at_ns = self._now_ns()
-        try:
-            self._socket.sendmsg((data,), ancillary, 0, (address, port))
-        except OSError:
+        if _stamped is None or ancillary:
+            sent = _send(self._socket, data, address, port, ancillary)
+        else:
+            sent = _stamped.send(self._fd, data, address, port)
+        if not sent:
             self.troubles[Trouble.SEND_FAILED] += 1
             self._restart_keys()
             return False
@@ -141,26 +157,15 @@ class StampedSocket(Generic[_T]):
 
     def receive(self) -> Datagram | None:
         """The next datagram; None when there is none."""
-        try:
-            data, ancillary, _, source = self._socket.recvmsg(_MAX_DATAGRAM_BYTES, _ANCILLARY_BYTES)
-        except OSError:  # none there, or an ICMP error of an earlier packet: both leave nothing to read
+        received = _receive(self._socket) if _stamped is None else _stamped.receive(self._fd)
+        if received is None:
             return None
-        stamp_ns = ttl = local_address = None
-        tos = 0
-        for level, kind, value in ancillary:
-            if level == socket.SOL_SOCKET and kind == _SO_TIMESTAMPING:
-                stamp_ns = _stamp_ns(value)
-            elif level == socket.IPPROTO_IP and kind == _IP_TTL:
-                (ttl,) = _INT.unpack_from(value)
-            elif level == socket.IPPROTO_IP and kind == _IP_TOS:
-                tos = value[0]
-            elif level == socket.IPPROTO_IP and kind == _IP_PKTINFO:
-                local_address = socket.inet_ntoa(_PACKET_INFO.unpack_from(value)[1])
+        data, address, port, ttl, stamp_ns, tos, local_address = received
         if ttl is None:
             self.troubles[Trouble.TTL_MISSING] += 1
             ttl = SENT_TTL  # RFC 5357 section 4.2
         received_at_ns, user_stamped = self._checked(stamp_ns)
-        return Datagram(data, source[0], source[1], ttl, received_at_ns, user_stamped, tos, local_address)
+        return Datagram(data, address, port, ttl, received_at_ns, user_stamped, tos, local_address)
 
     def stamps(self, *, to_the_end: bool = False) -> list[tuple[_T, int]]:
         """Take departures from the error queue: (tag, time at which the datagram left).
@@ -171,11 +176,10 @@ class StampedSocket(Generic[_T]):
         """
         departed, self._departed = self._departed, []
         while self._awaited or to_the_end:
-            try:
-                _, ancillary, _, _ = self._socket.recvmsg(0, _ANCILLARY_BYTES, _MSG_ERRQUEUE)
-            except OSError:  # empty
+            told = _departure(self._socket) if _stamped is None else _stamped.departure(self._fd)
+            if told is None:
                 break
-            left = self._departure(ancillary)
+            left = self._departed_at(*told)
             if left:
                 departed.append(left)
         return departed
@@ -196,14 +200,7 @@ class StampedSocket(Generic[_T]):
             return now_ns, True
         return stamp_ns, False
 
-    def _departure(self, ancillary: list[tuple[int, int, bytes]]) -> tuple[_T, int] | None:
-        stamp_ns = key = None
-        for level, kind, value in ancillary:
-            if level == socket.SOL_SOCKET and kind == _SO_TIMESTAMPING:
-                stamp_ns = _stamp_ns(value)
-            elif level == socket.IPPROTO_IP and kind == _IP_RECVERR:
-                _, origin, _, _, _, _, data = _EXTENDED_ERROR.unpack_from(value)
-                key = data if origin == _ORIGIN_TIMESTAMPING else None
+    def _departed_at(self, key: int | None, stamp_ns: int | None) -> tuple[_T, int] | None:
         awaited = self._awaited.pop(key, None) if key is not None else None
         if awaited is None or stamp_ns is None:
             self.troubles[Trouble.TRANSMIT_STAMP_UNKNOWN] += 1
@@ -221,6 +218,51 @@ class StampedSocket(Generic[_T]):
         self._socket.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPING, _STAMPING)
         self._awaited.clear()
         self._next_key = 0
+
+
+def _send(opened: socket.socket, data: bytes, address: str, port: int, ancillary: _Control) -> bool:
+    """Send; False when the kernel refuses."""
+    try:
+        opened.sendmsg((data,), ancillary, 0, (address, port))
+    except OSError:
+        return False
+    return True
+
+
+def _receive(opened: socket.socket) -> _Received | None:
+    """The next datagram; TTL and time are None when the kernel did not tell them."""
+    try:
+        data, ancillary, _, source = opened.recvmsg(_MAX_DATAGRAM_BYTES, _ANCILLARY_BYTES)
+    except OSError:  # none there, or an ICMP error of an earlier packet: both leave nothing to read
+        return None
+    stamp_ns = ttl = local_address = None
+    tos = 0
+    for level, kind, value in ancillary:
+        if level == socket.SOL_SOCKET and kind == _SO_TIMESTAMPING:
+            stamp_ns = _stamp_ns(value)
+        elif level == socket.IPPROTO_IP and kind == _IP_TTL:
+            (ttl,) = _INT.unpack_from(value)
+        elif level == socket.IPPROTO_IP and kind == _IP_TOS:
+            tos = value[0]
+        elif level == socket.IPPROTO_IP and kind == _IP_PKTINFO:
+            local_address = socket.inet_ntoa(_PACKET_INFO.unpack_from(value)[1])
+    return data, source[0], source[1], ttl, stamp_ns, tos, local_address
+
+
+def _departure(opened: socket.socket) -> tuple[int | None, int | None] | None:
+    """Counter and time of the next entry of the error queue; None each, where it tells of no departure."""
+    try:
+        _, ancillary, _, _ = opened.recvmsg(0, _ANCILLARY_BYTES, _MSG_ERRQUEUE)
+    except OSError:  # empty
+        return None
+    stamp_ns = key = None
+    for level, kind, value in ancillary:
+        if level == socket.SOL_SOCKET and kind == _SO_TIMESTAMPING:
+            stamp_ns = _stamp_ns(value)
+        elif level == socket.IPPROTO_IP and kind == _IP_RECVERR:
+            _, origin, _, _, _, _, data = _EXTENDED_ERROR.unpack_from(value)
+            key = data if origin == _ORIGIN_TIMESTAMPING else None
+    return key, stamp_ns
 
 
 def _stamp_ns(value: bytes) -> int | None:

@@ -142,7 +142,7 @@ class UsualProbe(NamedTuple):
         )
         if self.interfaces:
             data += _REPORTED + interfaces
-        return _sealed(data, key) if key else data
+        return _sealed(data, _ANSWERS_SEAL, key) if key else data
 
 
 class UsualReply(NamedTuple):
@@ -187,6 +187,23 @@ class UsualReply(NamedTuple):
         )
 
 
+def usual_probe(
+    *,
+    sequence: int,
+    timestamp: int,
+    error: int,
+    told: SenderFollowUp,
+    interfaces: bytes,
+    key: StampKey | None = None,
+) -> bytes:
+    """Encode a probe without mark and padding, as `SenderPacket` does with the TLVs of `sender_extension`."""
+    layout = _SEALED if key else _PLAIN
+    data = layout.probe.pack(sequence, timestamp, error, 0, _ASKS, _TELLS, told.to_value())
+    if interfaces:
+        data += _REPORTS + interfaces
+    return _sealed(data, _SEALS, key) if key else data
+
+
 def _is_sealed(data: bytes, end: int, head: bytes, key: StampKey) -> bool:
     """Whether the base has its tag, and the TLVs, which end at `end`, have theirs."""
     tag_at = end + _HEAD_BYTES
@@ -197,7 +214,7 @@ def _is_sealed(data: bytes, end: int, head: bytes, key: StampKey) -> bool:
     )
 
 
-def _sealed(data: bytes, key: StampKey) -> bytes:
-    """A reply of which the tags are missing, with them."""
+def _sealed(data: bytes, head: bytes, key: StampKey) -> bytes:
+    """A packet of which the tags are missing, with them; `head` is that of TLV 8."""
     protected, tlvs = data[:PROTECTED_BYTES], data[AUTHENTICATED_BASE_BYTES:]
-    return protected + key.tag(protected) + tlvs + _ANSWERS_SEAL + key.tag(data[:_SEQUENCE_BYTES] + tlvs)
+    return protected + key.tag(protected) + tlvs + head + key.tag(data[:_SEQUENCE_BYTES] + tlvs)

@@ -13,7 +13,7 @@ from itertools import accumulate
 from prober.timestamp import NS_PER_MS, NS_PER_S
 from prober.windows.fine_bins import FineBins, RankedDelays
 from prober.windows.interarrival_jitter import InterarrivalJitter
-from prober.windows.mean_shift import second_of_shift
+from prober.windows.mean_shift import SHIFT_NS, second_of_shift
 from prober.windows.window import LONGEST_WINDOW_S, MINIMUM_SAMPLES, Ring
 from schemas.histogram import LAST_BIN, Histogram, bin_edges_ms, bin_of
 from schemas.metrics import DelayStatistics, DistributionStatistics, JitterStatistics, RoundTripStatistics
@@ -210,6 +210,8 @@ class DelayWindow:
         self._recent = [_NONE] * _REMEMBERED
         """(number, delay) of the packets last added, by number."""
         self._shifts = 0
+        self._least_mean_ns = self._greatest_mean_ns = 0.0
+        """Of the window's seconds, and perhaps of some before: whether it is worth to look for a shift."""
         self._unsorted: list[tuple[int, int, int, int]] = []
         """Samples that are in no bucket yet, as `add` got them: many at once take less time for each."""
 
@@ -266,21 +268,24 @@ class DelayWindow:
     def move(self, step_ns: int) -> None:
         """Keep the samples although the own clock has stepped; for delays that do not rest on its time of day."""
         self._sort()
-        self._ring.move(round(step_ns / NS_PER_S))
+        seconds = round(step_ns / NS_PER_S)
+        self._ring.move(seconds)
+        self._second += seconds
         self._interarrival.restart()
 
     def _sort(self) -> None:
         """Put the samples into their buckets, and compare each with its neighbors."""
         unsorted, self._unsorted = self._unsorted, []
-        recent, interarrival = self._recent, self._interarrival
+        recent, interarrival, moments_only = self._recent, self._interarrival, self._moments_only
+        bucket: _Delays | None = None
         for delay_ns, sequence, at_ns, arrived_at_ns in unsorted:
             second = at_ns // NS_PER_S
             if second != self._second:
-                self._second = second
                 self._forget_before_shift(at_ns)
-            bucket = self._ring.of(second)
+                self._second, bucket = second, None
+            bucket = bucket or self._ring.of(second)
             bucket.add(delay_ns)
-            if self._moments_only:
+            if moments_only:
                 continue
             bucket.bins.add(delay_ns)
             number, neighbor_ns = recent[(sequence - 1) % _REMEMBERED]
@@ -293,7 +298,18 @@ class DelayWindow:
             interarrival.add(delay_ns, arrived_at_ns)
 
     def _forget_before_shift(self, now_ns: int) -> None:
+        """Look for a shift, when samples of another second come than before."""
+        left = self._ring.held(self._second)
+        if left and left.count:
+            mean_ns = left.total / left.count
+            self._least_mean_ns = min(self._least_mean_ns, mean_ns)
+            self._greatest_mean_ns = max(self._greatest_mean_ns, mean_ns)
+        if self._greatest_mean_ns - self._least_mean_ns <= SHIFT_NS:
+            return
         buckets = [bucket for bucket in self._ring.within(now_ns, LONGEST_WINDOW_S) if bucket.count]
+        if now_ns // NS_PER_S > self._second:  # else newer ones are missing
+            means_ns = [bucket.total / bucket.count for bucket in buckets]
+            self._least_mean_ns, self._greatest_mean_ns = min(means_ns, default=0.0), max(means_ns, default=0.0)
         second = second_of_shift(buckets)
         if second is not None:
             # The second in which it happened may hold samples of both.

@@ -102,7 +102,9 @@ class SequenceTracker:
 
         Also those that were passed over later than now, since the clock was set back meanwhile.
         """
-        lost = []
+        lost: list[Missing] = []
+        if not self._missing:
+            return lost
         for missing in self._missing.values():
             if -threshold_ns < now_ns - missing.noticed_at_ns < threshold_ns:
                 break
@@ -128,7 +130,8 @@ class SequenceTracker:
     def _ahead(self, number: int, sent_at_ns: int, at_ns: int) -> Arrival:
         if number - self.highest > MAX_GAP or len(self._missing) > MAX_GAP:
             return Arrival.RESTARTED
-        self._pass_over(number, at_ns)
+        if number - self.highest > 1:
+            self._pass_over(number, at_ns)
         self.highest, self._highest_sent_at_ns, self._highest_at_ns = number, sent_at_ns, at_ns
         self._strangers = 0
         return Arrival.NEW

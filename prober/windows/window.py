@@ -43,7 +43,9 @@ class Ring(Generic[B]):
 
     def at(self, time_ns: int) -> B:
         """The bucket of a time."""
-        return self.of(time_ns // NS_PER_S)
+        second = time_ns // NS_PER_S
+        bucket = self._buckets[second % _RING_S]
+        return bucket if bucket.second == second else self.of(second)
 
     def of(self, second: int) -> B:
         """The bucket of a second, empty if it held another one."""
@@ -51,6 +53,11 @@ class Ring(Generic[B]):
         if bucket.second != second:
             bucket = self._buckets[second % _RING_S] = self._empty(second)
         return bucket
+
+    def held(self, second: int) -> B | None:
+        """The bucket of a second, if there is one."""
+        bucket = self._buckets[second % _RING_S]
+        return bucket if bucket.second == second else None
 
     def within(self, now_ns: int, window_s: int) -> list[B]:
         """The buckets of the last seconds, oldest first."""

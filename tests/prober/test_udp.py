@@ -60,7 +60,7 @@ class SteppedClock:
 
     def rule_stamps(self, patch: pytest.MonkeyPatch) -> None:
         """Have the kernel read this clock too, for the sockets that were given it."""
-        stamp, receive, departure = stamped_socket._stamp_ns, StampedSocket.receive, StampedSocket._departure
+        stamp, receive, stamps = stamped_socket._stamp_ns, StampedSocket.receive, StampedSocket.stamps
         ahead_ns = 0
 
         def look(opened: StampedSocket[object]) -> None:
@@ -75,15 +75,16 @@ class SteppedClock:
             look(opened)
             return receive(opened)
 
-        def departure_by_clock(
-            opened: StampedSocket[object], ancillary: list[tuple[int, int, bytes]]
-        ) -> tuple[object, int] | None:
+        def stamps_by_clock(
+            opened: StampedSocket[object], *, to_the_end: bool = False
+        ) -> list[tuple[object, int]]:
             look(opened)
-            return departure(opened, ancillary)
+            return stamps(opened, to_the_end=to_the_end)
 
+        patch.setattr(stamped_socket, "_stamped", None)  # which reads the stamps itself
         patch.setattr(stamped_socket, "_stamp_ns", stamp_by_clock)
         patch.setattr(StampedSocket, "receive", receive_by_clock)
-        patch.setattr(StampedSocket, "_departure", departure_by_clock)
+        patch.setattr(StampedSocket, "stamps", stamps_by_clock)
 
 
 def linked(namespaces: Namespaces) -> tuple[Namespace, Namespace]:
@@ -325,6 +326,7 @@ def test_replies_are_read_as_they_come_where_the_kernel_takes_no_times(
 
     async def measure() -> None:
         async with running([(left, a), (right, b)]):
+            monkeypatch.setattr(stamped_socket, "_stamped", None)
             monkeypatch.setattr(stamped_socket, "_stamp_ns", lambda _: None)
             a.want(b.prober.address)
             await asyncio.sleep(2)

@@ -55,7 +55,7 @@ def test_all_that_it_needs_is_loaded_before_its_rights_to_read_go(
     with short_folder() as folder, served(folder) as service, service.open():
         until(lambda: "serves on" in caplog.text, "a process that serves")
         assert "import time:" in capfd.readouterr().err
-        for target in ("/healthz", "/readyz", "/v1/history?limit=1", "/v1/neighbors", "/v1/nothing", "/openapi.json"):
+        for target in ("/healthz", "/readyz", "/v1/history?limit=1", "/v1/neighbors", "/v1/none", "/openapi.json"):
             service.ask("GET", target)
         for document in (QUESTION, {**QUESTION, "profile": "voice"}, {"source": 1}, None):
             service.ask("POST", "/v1/paths", document)

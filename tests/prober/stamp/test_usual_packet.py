@@ -20,7 +20,7 @@ from prober.stamp.tlv import (
     sender_extension,
     usable_tlvs,
 )
-from prober.stamp.usual_packet import UsualProbe, UsualReply
+from prober.stamp.usual_packet import UsualProbe, UsualReply, usual_probe
 from prober.timestamp import ErrorEstimate
 
 numbers = st.integers(0, 2**32 - 1)
@@ -64,6 +64,22 @@ def general_reply(
         sender_ttl=254,
         extension=ProbeExtension(packet.extension, packet.sequence, key).answered(answers, number),
     ).to_bytes(key)
+
+
+@MODES
+@given(numbers, stamps, errors, told, st.just(b"") | reports)
+def test_a_usual_probe_is_written_as_by_the_general_way(
+    key: StampKey | None,
+    sequence: int,
+    timestamp: int,
+    error: ErrorEstimate,
+    told: SenderFollowUp,
+    interfaces: bytes,
+) -> None:
+    data = usual_probe(
+        sequence=sequence, timestamp=timestamp, error=error.to_int(), told=told, interfaces=interfaces, key=key
+    )
+    assert data == usual_packet(sequence, timestamp, error, told, interfaces)(key).to_bytes(key)
 
 
 @MODES

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from prober.timestamp import NS_PER_S
 from prober.windows.delay_window import DelayWindow, WindowDelays
 from prober.windows.fine_bins import MAX_BINS
+from prober.windows.mean_shift import SHIFT_NS
 from prober.windows.window import LONGEST_WINDOW_S, MINIMUM_SAMPLES
 from schemas.histogram import RELATIVE_ERROR, Histogram
 from schemas.metrics import DelayStatistics
@@ -35,6 +36,23 @@ def told_delay(delays: WindowDelays) -> DelayStatistics:
 def rank(permille: int, count: int) -> int:
     """Position of a quantile in sorted samples (RFC 2330 section 11.3)."""
     return (permille * count + 999) // 1000 - 1
+
+
+@given(st.lists(st.tuples(st.integers(0, 90), st.integers(0, 8), st.integers(-20, 20)), min_size=1, max_size=90))
+def test_a_shift_is_found_when_it_would_be_by_looking_each_time(seconds: list[tuple[int, int, int]]) -> None:
+    windows = DelayWindow(), DelayWindow()
+    at_s = 0
+    for number, (mean, gap_s, late_s) in enumerate(seconds):
+        at_s += gap_s % 3
+        for sample in range(25):
+            at_ns = NOW_NS + (at_s + (late_s if gap_s == 8 else 0)) * S + sample * 30 * MS
+            delay_ns = mean // 30 * 60_000 + sample * 1000
+            for window, shift_ns in zip(windows, (SHIFT_NS, -1), strict=True):
+                with pytest.MonkeyPatch.context() as patch:
+                    patch.setattr("prober.windows.delay_window.SHIFT_NS", shift_ns)
+                    window.add(delay_ns, sequence=number * 25 + sample, at_ns=at_ns)
+                    assert window.count(at_ns, 60) == windows[0].count(at_ns, 60)
+    assert windows[0].shifts == windows[1].shifts
 
 
 @given(st.lists(st.tuples(st.integers(-(10**9), 10**10), st.integers(0, 75 * S)), min_size=1, max_size=250))
