@@ -58,8 +58,10 @@ from schemas.result import PathResult, ResultStatus
 MAX_MEMORY_MB = 80.0
 READY_S = 120.0
 TIMEOUT_S = 10.0
-SHARED_EVERY_S = 60
-KNOWN_MAX_AGE_S = 3.0 * SHARED_EVERY_S
+SHARED_EVERY_S = 3.0
+"""Times the number of points: what each takes in a second, and so its work, is then the same in any network."""
+KNOWN_FOR = 3.0
+"""How often knowledge may have been shared anew since what an answer rests on."""
 AT_ONCE = 2
 """Requests under way at a time."""
 LEAST_SAMPLES = 5
@@ -68,7 +70,12 @@ NOBODY = "0.0.0.0"
 PURPOSES = ("probes", "sharing", "hellos", "other")
 
 
-def settings(rate_per_s: float) -> dict[str, dict[str, object]]:
+def shared_every_s(topology: Topology) -> float:
+    """How often a point tells the others of itself."""
+    return max(60.0, SHARED_EVERY_S * sum(node.point for node in topology.nodes))
+
+
+def settings(rate_per_s: float, shared_s: float) -> dict[str, dict[str, object]]:
     """What all points leave out or do less often, so that many find room on one machine."""
     return {
         "probe": {"rate_per_s": rate_per_s},
@@ -76,7 +83,7 @@ def settings(rate_per_s: float) -> dict[str, dict[str, object]]:
         "discovery": {"interval_s": 0},
         "http": {"enabled": False},
         "verify": {"interval_s": 0},
-        "knowledge": {"refresh_s": SHARED_EVERY_S, "lifetime_s": 4 * SHARED_EVERY_S},
+        "knowledge": {"refresh_s": shared_s, "lifetime_s": round(4 * shared_s)},
     }
 
 
@@ -88,7 +95,8 @@ def running_lab(topology: Topology, rate_per_s: float) -> Iterator[Lab]:
     directory.chmod(0o755)  # the points' processes give up root
     os.environ[STATE_DIRECTORY_VARIABLE] = str(directory)
     try:
-        yield bring_up(replace(topology, name=name), settings=settings(rate_per_s), progress=_progress)
+        chosen = settings(rate_per_s, shared_every_s(topology))
+        yield bring_up(replace(topology, name=name), settings=chosen, progress=_progress)
     finally:
         take_down(name)
         shutil.rmtree(directory)
@@ -273,7 +281,7 @@ def measure(topology: Topology, *, rate_per_s: float, pairs: int, idle_s: float,
         print(f"{time.strftime('%T')} every segment is measured", file=sys.stderr, flush=True)
         rates = link_rates(lab, idle_s)
         walked = answers(lab, blueprint.routes, chosen, 0.0)
-        known = answers(lab, blueprint.routes, chosen, KNOWN_MAX_AGE_S)
+        known = answers(lab, blueprint.routes, chosen, KNOWN_FOR * shared_every_s(topology))
         memory = memory_of_points(lab)
     return {
         "points": len(points),

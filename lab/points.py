@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import socket
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +24,7 @@ from lab.routes import Routes, neighboring_points, served_nodes
 from lab.state import LabDirectory
 from lab.topology import Node, Topology
 from mp.keys.directory import KeyDirectory
+from receiver.store.schema_version import upgrade
 from schemas.errors import LabError
 from schemas.keyring import HMAC_SECRET_BYTES, HmacKey, KeyIdentity
 
@@ -34,7 +37,7 @@ HELLO_INTERVAL_S = 5.0
 START_WAIT_S = 60.0
 """How long a daemon may take to answer: many start at the same time on few cores, beside a hundred that run."""
 
-PARALLEL_STARTS = 4
+PARALLEL_STARTS = os.cpu_count() or 1
 """Starting Python keeps a core busy; more at a time only delays each of them."""
 
 POLL_S = 0.02
@@ -43,6 +46,7 @@ SOCKET_NAME = "service.sock"
 LOG_NAME = "log"
 PID_NAME = "pid"
 KEYS_NAME = "keys"
+RESULTS_NAME = "results.db"
 
 Settings = Mapping[str, Mapping[str, object]]
 """Keys of a configuration file and their values, by table."""
@@ -65,6 +69,11 @@ class PointFiles:
     def log(self) -> Path:
         """What the daemon says."""
         return self.directory / LOG_NAME
+
+    @property
+    def results(self) -> Path:
+        """Its database, if it has one of its own."""
+        return self.directory / RESULTS_NAME
 
     @property
     def keys(self) -> Path:
@@ -104,6 +113,7 @@ def write_configurations(
         settings: what every point's file says besides, or instead.
     """
     key = _shared_key(topology)
+    empty = _empty_database() if database is None else None
     names = "[names]\n" + "".join(f'{name} = "{ip}"\n' for name, ip in addressing.identities.items())
     neighbors = neighboring_points(topology, routes)
     served = served_nodes(topology, routes)
@@ -115,11 +125,25 @@ def write_configurations(
             prefixes = served_prefixes(node, served[node.name], addressing)
             tables = _own_tables(node, files, addressing.identities[node.name], prefixes, database)
             tables |= _neighbor_tables(node, addressing, neighbors, discover=discover)
+            if empty is not None:
+                files.results.write_bytes(empty)
             tables["security"] = {"keys_dir": str(files.keys)}
             KeyDirectory(files.keys).add(key)
             tables["interfaces"] = interface_capacities(topology, addressing, node.name)
             tables |= {name: {**tables.get(name, {}), **table} for name, table in settings.items()}
         files.configuration.write_text(_toml_text(tables) + names)
+
+
+def _empty_database() -> bytes:
+    """A database with all its tables: to make them for each point would be most of what its start costs."""
+    with tempfile.TemporaryDirectory() as directory:
+        file = Path(directory) / RESULTS_NAME
+        upgrade(_sqlite_url(file))
+        return file.read_bytes()
+
+
+def _sqlite_url(file: Path) -> str:
+    return f"sqlite:///{file}"
 
 
 def _shared_key(topology: Topology) -> HmacKey:
@@ -163,7 +187,7 @@ def _own_tables(
             "state_dir": str(files.directory),
         },
         "clock": {"assumed_error_ms": ASSUMED_CLOCK_ERROR_MS},
-        "store": {"url": database or f"sqlite:///{files.directory / 'results.db'}"},
+        "store": {"url": database or _sqlite_url(files.results)},
         "service": {"socket": str(files.control), "listen": address},
     }
 

@@ -20,6 +20,7 @@ from schemas.result import PathResult, ResultStatus
 
 if TYPE_CHECKING:
     from receiver.store.recorder import Recorder, RecorderState
+    from receiver.store.upkeep import Upkeep
 
 logger = logging.getLogger(__name__)
 
@@ -190,14 +191,17 @@ class Archive:
             logger.warning("%d requests waited when this point last ended: they have failed", len(failed))
             self._interrupted = {}
 
+    def _opened_upkeep(self, retention: Retention) -> Upkeep:
+        from receiver.store.schema_version import upgrade_apart
+        from receiver.store.upkeep import Upkeep
+
+        return Upkeep(self._url, retention, upgrade_apart)
+
     async def _look_after(self, retention: Retention) -> None:
         loop = asyncio.get_running_loop()
         await asyncio.sleep(UPKEEP_S)  # half of what the daemon imports is for the database: not at its start
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="upkeep") as thread:
-            from receiver.store.schema_version import upgrade_apart
-            from receiver.store.upkeep import Upkeep
-
-            upkeep = Upkeep(self._url, retention, upgrade_apart)
+            upkeep = await loop.run_in_executor(thread, self._opened_upkeep, retention)
             try:
                 while True:
                     try:

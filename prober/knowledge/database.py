@@ -139,6 +139,8 @@ class Database:
         self._own_sequence = 0
         self._origins: dict[str, _Origin] = {}
         self._forgotten: OrderedDict[str, int] = OrderedDict()
+        self._digests: dict[str, bytes] = {}
+        """By area; each hello of each peer wants one, and seldom has anything changed since the last."""
 
     def take(self, advertisement: Advertisement, sealed: bytes, *, age_ms: int, now_ms: int) -> Verdict:
         """Take an advertisement of another point, if it is news."""
@@ -202,10 +204,13 @@ class Database:
 
     def digest(self, area: str) -> bytes:
         """Equal for two points that hold the same of an area."""
-        digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
-        for one in self.held(area):
-            digest.update(_DIGESTED.pack(IPv4Address(one.origin).packed, one.sequence, one.fragments))
-        return digest.digest()
+        known = self._digests.get(area)
+        if known is None:
+            digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
+            for one in self.held(area):
+                digest.update(_DIGESTED.pack(IPv4Address(one.origin).packed, one.sequence, one.fragments))
+            known = self._digests[area] = digest.digest()
+        return known
 
     def octets(self, area: str) -> int:
         """What one copy of all of an area takes on a link."""
@@ -245,7 +250,7 @@ class Database:
 
     def _store(self, stored: Stored) -> None:
         advertisement = stored.advertisement
-        self.changes += 1
+        self._changed()
         self._forgotten.pop(advertisement.origin, None)
         known = self._origins.get(advertisement.origin)
         if known is None:
@@ -259,8 +264,12 @@ class Database:
         if known.is_whole and not advertisement.withdrawn:
             known.table = _table(known)
 
-    def _forget(self, address: str) -> None:
+    def _changed(self) -> None:
         self.changes += 1
+        self._digests.clear()
+
+    def _forget(self, address: str) -> None:
+        self._changed()
         self._forgotten[address] = self._origins.pop(address).latest.sequence
         self._forgotten.move_to_end(address)
         while len(self._forgotten) > MAX_FORGOTTEN:
