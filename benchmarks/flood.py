@@ -52,7 +52,7 @@ from mp.bridge import MAX_EVENT_BYTES, Setup
 from mp.packet_process import PacketProcess
 from requestor.client import Client
 from schemas.message import MEASUREMENT_PORT, MeasureRequest, Message
-from schemas.xml_codec import message_to_xml
+from schemas.xml_writer import message_to_xml
 
 ATTACKER, FRIEND, ROUTER, SINK = "attacker", "friend", "router", "sink"
 TOPOLOGY = {

@@ -45,7 +45,7 @@ from schemas.metrics import (
     Statistics,
 )
 from schemas.payload import payload_from_xml
-from schemas.xml_codec import message_to_xml
+from schemas.xml_writer import message_to_xml
 
 POINTS = 64
 MTUS_BYTES = (1500, 576)

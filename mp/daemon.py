@@ -59,7 +59,7 @@ from schemas.errors import ConfigurationError, HostError, InpathError, UsageErro
 from schemas.message import Carrier, MeasureRequest, Message
 from schemas.metrics import registry_with
 from schemas.payload import message_from_payload
-from schemas.xml_codec import message_to_xml
+from schemas.xml_writer import message_to_xml
 
 logger = logging.getLogger(__name__)
 

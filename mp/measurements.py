@@ -22,7 +22,7 @@ from schemas.errors import HostError, MessageError
 from schemas.message import Carrier, MeasureRequest, Message, SegmentRecord
 from schemas.metrics import METRICS, Registry
 from schemas.result import PathResult
-from schemas.xml_codec import message_to_xml
+from schemas.xml_writer import message_to_xml
 
 logger = logging.getLogger(__name__)
 

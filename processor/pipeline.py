@@ -20,12 +20,8 @@ from schemas.glance import Glance, glance_at
 from schemas.keyring import NO_KEYS, MessageKey
 from schemas.message import MAX_RECORDS, Carrier, SegmentRecord, SegmentState
 from schemas.payload import payload_from_xml, xml_from_payload
-from schemas.xml_codec import (
-    END_TAG,
-    MAX_XML_BYTES,
-    head_to_xml,
-    untagged_record,
-)
+from schemas.xml_reader import MAX_XML_BYTES
+from schemas.xml_writer import END_TAG, head_to_xml, untagged_record
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

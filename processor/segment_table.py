@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from schemas.message import SegmentRecord, SegmentState
 from schemas.metrics import Statistics
-from schemas.xml_codec import metric_to_xml, untagged_record
+from schemas.xml_writer import metric_to_xml, untagged_record
 
 FRESH_MS = 5_000
 """Sessions send ten packets a second: data younger than this is live, whatever age the request accepts."""

@@ -26,7 +26,7 @@ from schemas.framing import (
 )
 from schemas.message import Message, check_consistency
 from schemas.payload import xml_from_payload
-from schemas.xml_codec import message_from_xml
+from schemas.xml_reader import message_from_xml
 
 _ADDRESS = rb"[0-9.]{7,15}"
 _IDENTIFIER = re.compile(rb"<m><mr><hs>%b</hs><hd>%b</hd><id>([0-9a-f]{32})</id>" % (_ADDRESS, _ADDRESS))

@@ -15,7 +15,7 @@ from enum import StrEnum
 
 from schemas.keyring import Keyring, MessageKey
 from schemas.message import MeasureRequest, Message, Tag
-from schemas.xml_codec import END_TAG, RECORD_END, head_to_xml, tag_to_xml, untagged_record
+from schemas.xml_writer import END_TAG, RECORD_END, head_to_xml, tag_to_xml, untagged_record
 
 _REQUEST_END = b"</mr>"
 

@@ -10,7 +10,8 @@ import re
 
 from schemas.message import MAX_RECORDS
 from schemas.metrics import METRICS, ScalarStatistics, Statistics, statistic_fields
-from schemas.xml_codec import END_TAG, MAX_METRICS
+from schemas.xml_reader import MAX_METRICS
+from schemas.xml_writer import END_TAG
 
 # Each alternative begins with another octet and keeps what it took, so that nothing is ever tried twice.
 _OCTET = rb"(?:1[0-9]{0,2}+|2(?:[0-4][0-9]?+|5[0-5]?+|[6-9])?+|[3-9][0-9]?+|0)"

@@ -22,7 +22,7 @@ from enum import IntEnum
 from typing import assert_never
 
 from schemas.errors import MessageError
-from schemas.xml_codec import MAX_XML_BYTES
+from schemas.xml_reader import MAX_XML_BYTES
 
 MAGIC = b"IPR1"
 MAX_REPORT_BYTES = MAX_XML_BYTES

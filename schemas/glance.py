@@ -17,7 +17,8 @@ from schemas.canonical_form import HEAD, OWN_ELEMENTS, RECORD, SCALAR_NAME, usua
 from schemas.errors import MessageError
 from schemas.message import MAX_RECORDS, MeasureRequest, Message, Tag, check_consistency
 from schemas.metrics import METRIC_NAME
-from schemas.xml_codec import END_TAG, MAX_METRICS, MAX_XML_BYTES, message_from_xml, message_to_xml
+from schemas.xml_reader import MAX_METRICS, MAX_XML_BYTES, message_from_xml
+from schemas.xml_writer import END_TAG, message_to_xml
 
 MAX_OTHER_BYTES = 2_048
 """Of a document in another form: to decode one costs a millisecond for each 2 KiB, and no point writes it."""

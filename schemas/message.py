@@ -1,6 +1,7 @@
 """The measurement message as frozen values: one request, and one record for each segment crossed so far.
 
-The XML form is in `xml_codec.py`, the normative grammar in `measurement.xsd`, the datagram form in `payload.py`.
+The XML form is in `xml_reader.py` and `xml_writer.py`, the normative grammar in `measurement.xsd`, the datagram
+form in `payload.py`.
 """
 
 from __future__ import annotations

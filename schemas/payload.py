@@ -10,7 +10,7 @@ import zlib
 
 from schemas.errors import MessageError
 from schemas.message import Message
-from schemas.xml_codec import MAX_XML_BYTES, message_from_xml
+from schemas.xml_reader import MAX_XML_BYTES, message_from_xml
 
 COMPRESSED = b"\x01"
 MAX_RATIO = 32

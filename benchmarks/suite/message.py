@@ -9,7 +9,7 @@ from schemas.authentication import sealed, signed_request
 from schemas.keyring import Keyring
 from schemas.message import MEASUREMENT_PORT, MeasureRequest
 from schemas.payload import payload_from_xml
-from schemas.xml_codec import END_TAG, head_to_xml
+from schemas.xml_writer import END_TAG, head_to_xml
 
 SOURCE, DESTINATION = "10.250.0.1", "10.250.1.1"
 """Hosts that nobody is: the packets are put on a link, and counted on another."""

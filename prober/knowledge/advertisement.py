@@ -32,7 +32,7 @@ from types import MappingProxyType
 from schemas.errors import MessageError
 from schemas.message import MeasureRequest, Message, SegmentRecord, SegmentState
 from schemas.payload import message_from_payload, payload_from_xml
-from schemas.xml_codec import message_to_xml
+from schemas.xml_writer import message_to_xml
 
 MAX_FRAGMENTS = 16
 """16 KiB of one point: some 60 segments with all metrics, or 4000 destinations."""

@@ -23,7 +23,7 @@ from processor.trust import Trust
 from schemas.keyring import HmacKey, KeyIdentity, Keyring
 from schemas.message import check_consistency
 from schemas.payload import message_from_payload, xml_from_payload
-from schemas.xml_codec import message_from_xml
+from schemas.xml_reader import message_from_xml
 from tests.interceptor.datagram import recomputed
 
 NOW_MS = 1_767_268_800_000

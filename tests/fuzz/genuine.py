@@ -9,7 +9,8 @@ from schemas.authentication import sealed, signed_request
 from schemas.keyring import HmacKey, KeyIdentity, Keyring, SigningKey
 from schemas.message import MeasureRequest, Message, SegmentRecord, SegmentState
 from schemas.metrics import METRICS
-from schemas.xml_codec import END_TAG, message_from_xml, message_to_xml, untagged_record
+from schemas.xml_reader import message_from_xml
+from schemas.xml_writer import END_TAG, message_to_xml, untagged_record
 from tests.statistics import segment_statistics
 
 NOW_MS = 1_700_000_000_000

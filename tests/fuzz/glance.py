@@ -5,7 +5,7 @@ from __future__ import annotations
 from schemas.errors import MessageError
 from schemas.glance import MAX_OTHER_BYTES, Glance, TagText, glance_at
 from schemas.message import Message, check_consistency
-from schemas.xml_codec import message_from_xml
+from schemas.xml_reader import message_from_xml
 from tests.fuzz.genuine import documents
 from tests.fuzz.message import WORDS
 from tests.fuzz.target import Target

@@ -8,7 +8,8 @@ from schemas.errors import MessageError
 from schemas.glance import glance_at
 from schemas.message import Message, check_consistency
 from schemas.metrics import METRICS
-from schemas.xml_codec import END_TAG, MAX_XML_BYTES, message_from_xml, message_to_xml, untagged_record
+from schemas.xml_reader import MAX_XML_BYTES, message_from_xml
+from schemas.xml_writer import END_TAG, message_to_xml, untagged_record
 from tests.fuzz.genuine import KEYRING, SECRET, documents
 from tests.fuzz.target import Target
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from schemas.errors import MessageError
 from schemas.payload import COMPRESSED, message_from_payload, payload_from_xml, xml_from_payload
-from schemas.xml_codec import MAX_XML_BYTES
+from schemas.xml_reader import MAX_XML_BYTES
 from tests.fuzz.genuine import documents
 from tests.fuzz.target import Target
 

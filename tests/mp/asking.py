@@ -11,7 +11,7 @@ from mp.measurements import Measurements
 from requestor.query import PathQuery
 from schemas.message import Carrier, Message, SegmentRecord, SegmentState
 from schemas.result import PathResult
-from schemas.xml_codec import message_from_xml
+from schemas.xml_reader import message_from_xml
 from tests.statistics import loss_of
 
 QUERY = PathQuery(source="10.0.0.1", destination="10.0.0.3", metrics=("loss",), timeout_s=3.0, max_age_s=15.0)

@@ -9,7 +9,8 @@ from schemas.authentication import Standing, sealed
 from schemas.keyring import HmacKey, KeyIdentity, Keyring
 from schemas.message import Message
 from schemas.result import Flag, PathResult, ResultStatus
-from schemas.xml_codec import END_TAG, message_from_xml, message_to_xml, untagged_record
+from schemas.xml_reader import message_from_xml
+from schemas.xml_writer import END_TAG, message_to_xml, untagged_record
 from tests.mp.asking import QUERY, Network, play, record
 from tests.statistics import loss_of
 

@@ -10,7 +10,8 @@ from mp.greeter import Greeter
 from prober.discovery import Discovery
 from schemas.errors import HostError
 from schemas.message import Carrier, MeasureRequest, Message, SegmentRecord, SegmentState
-from schemas.xml_codec import message_from_xml, message_to_xml
+from schemas.xml_reader import message_from_xml
+from schemas.xml_writer import message_to_xml
 
 
 class Network:

@@ -15,7 +15,7 @@ from mp.bridge import Event, HostChanged, Setup, UpstreamSeen
 from mp.packet_links import PacketLinks
 from schemas.message import Message
 from schemas.payload import message_from_payload
-from schemas.xml_codec import message_to_xml
+from schemas.xml_writer import message_to_xml
 from tests.interceptor.datagram import build_datagram
 from tests.interceptor.network import Network
 from tests.mp.test_bridge import SETUP

@@ -27,7 +27,7 @@ from mp.bridge import (
 from mp.packet_process import RETELL_MS, STRANGERS_PER_S, PacketProcess
 from schemas.message import MeasureRequest, Message
 from schemas.payload import message_from_payload
-from schemas.xml_codec import message_to_xml
+from schemas.xml_writer import message_to_xml
 from tests.interceptor.datagram import build_datagram
 from tests.mp.test_bridge import SETUP
 from tests.statistics import loss_of

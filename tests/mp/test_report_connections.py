@@ -13,7 +13,7 @@ from receiver.admission import AdmissionLimits
 from receiver.server import ReportServer
 from schemas.framing import Acknowledgement, Refusal, Report, frame_to_bytes
 from schemas.message import Message
-from schemas.xml_codec import message_to_xml
+from schemas.xml_writer import message_to_xml
 from tests.receiver.paths import message, usual
 
 LOOPBACK = "127.0.0.1"

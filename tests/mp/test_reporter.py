@@ -15,7 +15,7 @@ from processor.decision import Report
 from receiver.server import ReportServer
 from schemas.errors import StoreError
 from schemas.message import MeasureRequest, Message
-from schemas.xml_codec import message_to_xml
+from schemas.xml_writer import message_to_xml
 from tests.namespaces import Namespaces, in_namespace
 
 REQUEST = MeasureRequest(

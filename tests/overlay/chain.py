@@ -25,7 +25,7 @@ from schemas.keyring import NO_KEYS, Keyring
 from schemas.message import MeasureRequest, Message, SegmentRecord, SegmentState
 from schemas.metrics import METRICS
 from schemas.payload import message_from_payload
-from schemas.xml_codec import message_to_xml
+from schemas.xml_writer import message_to_xml
 from tests.interceptor.datagram import build_datagram
 from tests.statistics import segment_statistics
 

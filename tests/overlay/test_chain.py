@@ -15,7 +15,7 @@ from receiver.composition import Composition, compose
 from schemas.message import Message, SegmentState
 from schemas.payload import message_from_payload
 from schemas.result import ComposedMetric, ResultStatus
-from schemas.xml_codec import message_to_xml
+from schemas.xml_writer import message_to_xml
 from tests.interceptor.datagram import build_datagram, recomputed
 from tests.overlay.chain import ALL, START_MS, Chain, Faults, MemoryPoint, point_address, word_sum
 

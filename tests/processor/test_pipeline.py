@@ -18,7 +18,7 @@ from schemas.authentication import Standing, record_standings, signed_request
 from schemas.keyring import NO_KEYS, HmacKey, KeyIdentity, Keyring
 from schemas.message import Carrier, MeasureRequest, Message, SegmentState
 from schemas.payload import message_from_payload, payload_from_xml
-from schemas.xml_codec import message_to_xml
+from schemas.xml_writer import message_to_xml
 from tests.statistics import segment_statistics
 
 NOW_MS = 1_700_000_000_000

@@ -21,7 +21,8 @@ from schemas.keyring import HmacKey, KeyIdentity, Keyring
 from schemas.message import MeasureRequest, Message, SegmentState
 from schemas.metrics import METRICS
 from schemas.payload import message_from_payload, xml_from_payload
-from schemas.xml_codec import MAX_XML_BYTES, message_to_xml
+from schemas.xml_reader import MAX_XML_BYTES
+from schemas.xml_writer import message_to_xml
 from tests.statistics import segment_statistics
 
 NOW_MS = 1_700_000_000_000

@@ -12,7 +12,8 @@ from schemas.authentication import Standing, sealed, signed_request
 from schemas.errors import MessageError
 from schemas.keyring import HmacKey, KeyIdentity, Keyring
 from schemas.message import Message, SegmentState
-from schemas.xml_codec import END_TAG, message_from_xml, message_to_xml, untagged_record
+from schemas.xml_reader import message_from_xml
+from schemas.xml_writer import END_TAG, message_to_xml, untagged_record
 from tests.receiver.paths import message, request, usual
 
 MS = 1_000_000

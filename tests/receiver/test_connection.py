@@ -11,7 +11,7 @@ from schemas.errors import MessageError
 from schemas.framing import ANSWER_KINDS, Acknowledgement, FrameReader, Refusal, Report, frame_to_bytes
 from schemas.message import Message
 from schemas.payload import payload_from_xml
-from schemas.xml_codec import message_to_xml
+from schemas.xml_writer import message_to_xml
 from tests.messages import messages
 from tests.receiver.paths import REQUEST_ID, message, usual
 

@@ -14,7 +14,7 @@ from schemas.errors import MessageError
 from schemas.framing import ANSWER_KINDS, MAX_REPORT_BYTES, Acknowledgement, FrameReader, Report, frame_to_bytes
 from schemas.message import Message
 from schemas.payload import payload_from_xml
-from schemas.xml_codec import message_to_xml
+from schemas.xml_writer import message_to_xml
 from tests.receiver.paths import message, usual
 
 _RECORDS = [usual(0), usual(1)]

@@ -15,7 +15,8 @@ from schemas.errors import HostError, MessageError, StoreError
 from schemas.framing import ANSWER_KINDS, Acknowledgement, Frame, FrameReader, Refusal, Report, frame_to_bytes
 from schemas.message import Message
 from schemas.payload import COMPRESSED
-from schemas.xml_codec import message_from_xml, message_to_xml
+from schemas.xml_reader import message_from_xml
+from schemas.xml_writer import message_to_xml
 from tests.receiver.paths import REQUEST_ID, message, usual
 
 LOOPBACK = "127.0.0.1"

@@ -19,7 +19,8 @@ from schemas.errors import MessageError
 from schemas.glance import glance_at
 from schemas.keyring import HmacKey, KeyIdentity, Keyring, SigningKey
 from schemas.message import MeasureRequest, Message, SegmentRecord, SegmentState
-from schemas.xml_codec import END_TAG, message_from_xml, message_to_xml, untagged_record
+from schemas.xml_reader import message_from_xml
+from schemas.xml_writer import END_TAG, message_to_xml, untagged_record
 from tests.messages import messages
 from tests.statistics import segment_statistics
 

@@ -14,7 +14,8 @@ from schemas.errors import MessageError
 from schemas.glance import MAX_OTHER_BYTES, Glance, TagText, glance_at
 from schemas.keyring import HmacKey, KeyIdentity, Keyring
 from schemas.message import MAX_RECORDS, MeasureRequest, Message, SegmentRecord, SegmentState, check_consistency
-from schemas.xml_codec import message_from_xml, message_to_xml
+from schemas.xml_reader import message_from_xml
+from schemas.xml_writer import message_to_xml
 from tests.messages import messages
 from tests.statistics import segment_statistics
 

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from schemas.errors import MessageError
 from schemas.message import Message
 from schemas.payload import COMPRESSED, message_from_payload, payload_from_xml, xml_from_payload
-from schemas.xml_codec import MAX_XML_BYTES, message_to_xml
+from schemas.xml_reader import MAX_XML_BYTES
+from schemas.xml_writer import message_to_xml
 from tests.messages import messages
 
 

@@ -13,7 +13,8 @@ from lxml import etree
 from schemas.errors import MessageError
 from schemas.message import Message, check_consistency
 from schemas.metrics import METRICS, ScalarStatistics
-from schemas.xml_codec import END_TAG, MAX_XML_BYTES, message_from_xml, message_to_xml, record_to_xml
+from schemas.xml_reader import MAX_XML_BYTES, message_from_xml
+from schemas.xml_writer import END_TAG, message_to_xml, record_to_xml
 from tests.messages import messages, records
 from tests.receiver.paths import delay, measured
 from tests.receiver.paths import message as path_message

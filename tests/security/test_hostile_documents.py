@@ -11,7 +11,8 @@ import pytest
 from schemas.errors import MessageError
 from schemas.glance import glance_at
 from schemas.payload import COMPRESSED, message_from_payload, xml_from_payload
-from schemas.xml_codec import END_TAG, MAX_XML_BYTES, message_to_xml
+from schemas.xml_reader import MAX_XML_BYTES
+from schemas.xml_writer import END_TAG, message_to_xml
 from tests.receiver.paths import message, usual
 
 LIMIT_S = 0.001

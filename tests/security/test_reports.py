@@ -15,7 +15,7 @@ from schemas.framing import Acknowledgement, Refusal, Report, frame_to_bytes
 from schemas.message import Carrier, Message, SegmentRecord, SegmentState
 from schemas.payload import message_from_payload
 from schemas.result import PathResult, ResultStatus
-from schemas.xml_codec import message_to_xml
+from schemas.xml_writer import message_to_xml
 
 OWN, LAST = "127.0.0.1", "127.0.0.9"
 QUERY = PathQuery(source=OWN, destination=LAST, metrics=("delay",), timeout_s=0.6, max_age_s=0)

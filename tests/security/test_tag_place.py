@@ -10,7 +10,8 @@ from processor.segment_table import SegmentTable
 from processor.trust import Trust
 from schemas.authentication import Standing, record_standings
 from schemas.message import Message, Tag
-from schemas.xml_codec import END_TAG, RECORD_END, message_from_xml, untagged_record
+from schemas.xml_reader import message_from_xml
+from schemas.xml_writer import END_TAG, RECORD_END, untagged_record
 from tests.fuzz.genuine import DESTINATION, KEYRING, NOW_MS, SOURCE, record, signed_documents
 
 OWN = "10.0.0.4"

@@ -10,7 +10,8 @@ import pytest
 
 from schemas.errors import MessageError
 from schemas.payload import COMPRESSED, message_from_payload
-from schemas.xml_codec import MAX_XML_BYTES, message_from_xml, message_to_xml
+from schemas.xml_reader import MAX_XML_BYTES, message_from_xml
+from schemas.xml_writer import message_to_xml
 from tests.receiver.paths import message, usual
 
 VALID = message_to_xml(message([usual(0)]))
@@ -19,7 +20,7 @@ SOON_S = 20
 READ = """
 import sys
 from schemas.errors import MessageError
-from schemas.xml_codec import message_from_xml
+from schemas.xml_reader import message_from_xml
 try:
     message_from_xml(sys.stdin.buffer.read())
 except MessageError as error:

@@ -22,7 +22,7 @@ from schemas.errors import PacketError
 from schemas.keyring import NO_KEYS, HmacKey, KeyIdentity, Keyring, SigningKey
 from schemas.message import MAX_RECORDS, MeasureRequest, Message, SegmentRecord, SegmentState
 from schemas.payload import payload_from_xml
-from schemas.xml_codec import END_TAG, head_to_xml, message_to_xml, untagged_record
+from schemas.xml_writer import END_TAG, head_to_xml, message_to_xml, untagged_record
 from tests.interceptor.datagram import build_datagram, recomputed
 from tests.statistics import segment_statistics
 

@@ -16,7 +16,8 @@ from mp.keys.settings import MAX_PREFIXES, Authentication, SecuritySettings
 from schemas.authentication import sealed
 from schemas.keyring import HmacKey, KeyIdentity, Keyring, SigningKey, VerifyingKey
 from schemas.message import MeasureRequest, Message, SegmentRecord, SegmentState
-from schemas.xml_codec import END_TAG, message_from_xml, message_to_xml, untagged_record
+from schemas.xml_reader import message_from_xml
+from schemas.xml_writer import END_TAG, message_to_xml, untagged_record
 
 LONGEST_NAME = 63
 SECRET = bytes(range(100, 132))

@@ -18,7 +18,7 @@ from receiver.admission import AdmissionLimits
 from receiver.server import ReportServer, Trouble
 from schemas.errors import ConfigurationError, HostError
 from schemas.message import MeasureRequest, Message
-from schemas.xml_codec import message_to_xml
+from schemas.xml_writer import message_to_xml
 from tests.mp.reports.points import DAY_MS, authority, certified, now_ms
 
 SOURCE, LAST = "127.0.0.1", "127.0.0.9"

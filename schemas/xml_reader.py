@@ -1,4 +1,4 @@
-"""Bytes to `Message` and back, exactly as strict as `measurement.xsd`.
+"""Bytes to `Message`, exactly as strict as `measurement.xsd`; `xml_writer` goes the other way.
 
 One pass of expat drives the grammar below; nothing of a document that breaks it is kept. Hostile XML is refused
 before it costs anything: size first, then any DOCTYPE ends the parse, so no entity is ever declared or fetched.
@@ -7,7 +7,7 @@ before it costs anything: size first, then any DOCTYPE ends the parse, so no ent
 from __future__ import annotations
 
 import re
-from base64 import urlsafe_b64decode, urlsafe_b64encode
+from base64 import urlsafe_b64decode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -17,12 +17,11 @@ from xml.parsers import expat
 from schemas.errors import MessageError
 from schemas.message import MAX_RECORDS, MeasureRequest, Message, SegmentRecord, SegmentState, Tag
 from schemas.metrics import METRIC_NAME, METRICS, ScalarStatistics, Statistics, statistic_fields
+from schemas.xml_writer import OWN_ELEMENT
 
 MAX_XML_BYTES = 65_536
 """255 records of all metrics are about 100 KiB; no path that answers in time needs more than 64 KiB at once."""
 
-END_TAG = b"</m>"
-RECORD_END = b"</mrp>"
 _XML_SPACE = " \t\n\r"
 _XML_SPACES = re.compile(f"[{_XML_SPACE}]+")
 _OCTET = r"(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
@@ -30,8 +29,6 @@ _ADDRESS = re.compile(rf"(?:{_OCTET}\.){{3}}{_OCTET}")
 _IDENTIFIER = re.compile(r"[0-9a-f]{32}")
 _COUNT = re.compile(r"0|[1-9][0-9]{0,14}")
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,14})(?:\.[0-9]{1,9})?")
-_GREATEST_NUMBER = 999_999_999_999_999.0
-"""Of a decimal number in a message; what is beyond is written as this."""
 _TRUTH = re.compile(r"[01]")
 _BINS = re.compile(rf"-?[1-9][0-9]{{0,14}}(?:[{_XML_SPACE}]+-?[1-9][0-9]{{0,14}}){{0,255}}")
 _KEY_ID = re.compile(r"[a-z0-9][a-z0-9.\-]{0,15}")
@@ -48,8 +45,6 @@ _PIECE_BYTES = 2_048
 _MAX_TOKEN_BYTES = 7_168
 """Of one tag or comment: a distribution's tag, and a piece. What is longer is never whole, so that nobody looks at
 its thousands of attributes."""
-_OWN_ELEMENT = tuple(name for name, metric in METRICS.items() if metric.statistics is not ScalarStatistics)
-"""Metrics whose statistics have an element of that name; all others share `x`."""
 
 Convert = Callable[[str], Any]  # what a converter gives, the grammar ties to the field that takes it
 
@@ -126,7 +121,7 @@ _GRAMMAR: Mapping[str, _Rule] = MappingProxyType(
                 *((name, 1, 1) for name in ("up", "mp", "ts")),
                 ("ag", 0, 1),
                 ("fr", 0, 1),
-                *((name, 0, 1) for name in _OWN_ELEMENT),
+                *((name, 0, 1) for name in OWN_ELEMENT),
                 ("x", 0, MAX_METRICS),
                 ("un", 0, 1),
                 ("a", 0, 1),
@@ -141,7 +136,7 @@ _GRAMMAR: Mapping[str, _Rule] = MappingProxyType(
         "sl": _Rule(required={"i": _count, "n": _count}),
         "pv": _Rule(text=_tag_octets),
         "a": _Rule(required={"k": _key_id, "t": _tag_octets}),
-        **{name: _metric_rule(METRICS[name].statistics) for name in _OWN_ELEMENT},
+        **{name: _metric_rule(METRICS[name].statistics) for name in OWN_ELEMENT},
         "x": _metric_rule(ScalarStatistics, m=_metric_name),
     }
 )
@@ -216,7 +211,7 @@ def _build_record(element: _Element) -> SegmentRecord:
     scalars = [child for tag, child in element.children if tag == "x"]
     if len(dict(scalars)) < len(scalars):
         raise ValueError("got x of one metric twice, expected each metric once")
-    metrics = {name: value[name] for name in _OWN_ELEMENT if name in value} | dict(scalars)
+    metrics = {name: value[name] for name in OWN_ELEMENT if name in value} | dict(scalars)
     return SegmentRecord(
         upstream=value["up"],
         current=value["mp"],
@@ -259,7 +254,7 @@ _BUILDERS: Mapping[str, Callable[[_Element], Any]] = MappingProxyType(
         "m": _build_message,
         "mr": _build_request,
         "mrp": _build_record,
-        **dict.fromkeys(_OWN_ELEMENT, _build_statistics),
+        **dict.fromkeys(OWN_ELEMENT, _build_statistics),
         "x": _build_scalar,
         "sl": _build_slice,
         "a": _build_tag,
@@ -355,96 +350,3 @@ def message_from_xml(data: bytes) -> Message:
     if reader.message is None:
         raise MessageError("message: got no document, expected one m element")
     return reader.message
-
-
-def _decimal(value: float, decimals: int) -> str:
-    # Clocks that jump by hours make moments which no reader takes, and the whole message would be lost with them.
-    text = f"{max(-_GREATEST_NUMBER, min(_GREATEST_NUMBER, value)):.{decimals}f}"
-    if "." in text:
-        text = text.rstrip("0").rstrip(".")
-    return "0" if text in ("-0", "") else text
-
-
-def _wire_value(value: object, decimals: int) -> str:
-    match value:
-        case bool():
-            return "1" if value else "0"
-        case int():
-            return str(value)
-        case float():
-            return _decimal(value, decimals)
-        case str():
-            return value
-    raise TypeError(f"a statistic is bool, int, float or str, not {type(value).__name__}")
-
-
-def metric_to_xml(name: str, statistics: Statistics) -> bytes:
-    """The element of one metric: what a point prepares once per change of the segment, not once per packet."""
-    attributes = "".join(
-        f' {wire}="{_wire_value(getattr(statistics, key), decimals)}"'
-        for key, wire, decimals, _ in statistic_fields(type(statistics))
-    )
-    head = f'x m="{name}"' if isinstance(statistics, ScalarStatistics) else name
-    return f"<{head}{attributes}/>".encode()
-
-
-def tag_to_xml(tag: Tag) -> bytes:
-    """The element `a`."""
-    return f'<a k="{tag.key_id}" t="{_tag_text(tag.octets)}"/>'.encode()
-
-
-def _tag_text(octets: bytes) -> str:
-    return urlsafe_b64encode(octets).decode().rstrip("=")
-
-
-def record_to_xml(record: SegmentRecord, prepared: Mapping[str, bytes] | None = None) -> bytes:
-    """The record's element; `prepared` gives metric elements that `metric_to_xml` made before."""
-    tag = b"" if record.tag is None else tag_to_xml(record.tag)
-    return b"".join((untagged_record(record, prepared), tag, RECORD_END))
-
-
-def untagged_record(record: SegmentRecord, prepared: Mapping[str, bytes] | None = None) -> bytes:
-    """The record's element up to where its tag belongs."""
-    names = [name for name in _OWN_ELEMENT if name in record.metrics]
-    names += [name for name in record.metrics if name not in _OWN_ELEMENT]
-    elements = b"".join(
-        prepared[name] if prepared is not None else metric_to_xml(name, record.metrics[name]) for name in names
-    )
-    pending = record.state is SegmentState.PENDING
-    head = f'<mrp s="{record.state}">' if pending else "<mrp>"
-    age = "" if pending else f"<ag>{record.age_ms}</ag>"
-    told_by = "" if record.told_by is None else f"<fr>{record.told_by}</fr>"
-    unsupported = f"<un>{' '.join(record.unsupported)}</un>" if record.unsupported else ""
-    return b"".join(
-        (
-            f"{head}<up>{record.upstream}</up><mp>{record.current}</mp>".encode(),
-            f"<ts>{record.recorded_at_ms}</ts>{age}{told_by}".encode(),
-            elements,
-            unsupported.encode(),
-        )
-    )
-
-
-def head_to_xml(request: MeasureRequest) -> bytes:
-    """The document from its beginning to the end of the request."""
-    slices = f'<sl i="{request.slice_index}" n="{request.slices}"/>' if request.slices > 1 else ""
-    previous = "" if request.previous_tag is None else f"<pv>{_tag_text(request.previous_tag)}</pv>"
-    head = (
-        f"<m><mr><hs>{request.source}</hs><hd>{request.destination}</hd><id>{request.id}</id>"
-        f"<ms>{' '.join(request.metrics)}</ms><ct>{request.created_at_ms}</ct><lt>{request.lifetime_ms}</lt>"
-        f"<ma>{request.max_age_ms}</ma>"
-        f"{f'<cp>{request.copy}</cp>' if request.copy else ''}"
-        f"{f'<pt>{request.part}</pt>' if request.part else ''}"
-        f"{f'<lp>{request.last_point}</lp>' if request.last_point else ''}"
-        f"{f'<ri>{request.return_id}</ri>' if request.return_id else ''}"
-        f"{'<rt>1</rt>' if request.returning else ''}{'<he>1</he>' if request.hello else ''}"
-        f"{slices}{previous}"
-    )
-    tag = b"" if request.tag is None else tag_to_xml(request.tag)
-    return head.encode() + tag + b"</mr>"
-
-
-def message_to_xml(message: Message) -> bytes:
-    """Encode in the one form that all points write; `message_from_xml` reverses it."""
-    records = (record_to_xml(record) for record in message.records)
-    return b"".join((head_to_xml(message.request), *records, END_TAG))
