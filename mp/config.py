@@ -28,7 +28,7 @@ from mp.settings import (
     ServiceSettings,
     VerificationSettings,
 )
-from mp.toml_table import TomlTable
+from mp.toml_table import TomlTable, key_as_written
 from prober.bandwidth.settings import BANDWIDTH_PORT, BandwidthSettings
 from prober.discovery import DEFAULT_INTERVAL_S
 from prober.interfaces.load import ConfiguredCapacity
@@ -89,7 +89,7 @@ def configuration_from_toml(text: str, *, origin: str = "configuration") -> Conf
     for name in content:
         if name not in _TABLES:
             # The content is not shown: it may hold a password under a misspelled name.
-            raise ConfigurationError(name, "...", f"one of the tables {', '.join(_TABLES)}")
+            raise ConfigurationError(key_as_written(name), "...", f"one of the tables {', '.join(_TABLES)}")
     point = _point(content)
     clock = TomlTable("clock", content)
     assumed = clock.number("assumed_error_ms", None, 1e-6, 10_000)
@@ -230,7 +230,7 @@ def _capacities(content: Mapping[str, Any]) -> dict[str, ConfiguredCapacity]:
     interfaces = TomlTable("interfaces", content).rest()
     capacities = {}
     for name in interfaces:
-        table = TomlTable(name, interfaces, path=f"interfaces.{name}")
+        table = TomlTable(name, interfaces, path=f"interfaces.{key_as_written(name)}")
         both = table.number("capacity_mbit_s", None, *_CAPACITY_RANGE)
         capacities[name] = ConfiguredCapacity(
             ingress_mbit_s=table.number("ingress_capacity_mbit_s", both, *_CAPACITY_RANGE),
@@ -249,7 +249,7 @@ def _plugins(content: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[Command
 
 
 def _command(name: str, programs: Mapping[str, Any]) -> CommandSettings:
-    table = TomlTable(name, programs, path=f"plugins.commands.{name}")
+    table = TomlTable(name, programs, path=f"plugins.commands.{key_as_written(name)}")
     settings = CommandSettings(
         name=name,
         unit=table.text("unit", ""),

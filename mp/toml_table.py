@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Mapping
@@ -9,6 +10,15 @@ from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
 from schemas.errors import ConfigurationError
+
+_BARE_KEY = re.compile(r"[A-Za-z0-9_-]{1,60}")
+
+
+def key_as_written(key: str) -> str:
+    """A TOML key as its file must show it: bare, or else quoted and cut short, so that no name is empty or wild."""
+    if _BARE_KEY.fullmatch(key):
+        return key
+    return json.dumps(key) if len(key) <= 60 else f"{json.dumps(key[:60])}..."
 
 
 class TomlTable:
@@ -38,7 +48,7 @@ class TomlTable:
 
     def error(self, key: str, value: object, expected: str) -> ConfigurationError:
         """What is wrong with a key of this table."""
-        return ConfigurationError(f"{self._name}.{key}", value, expected)
+        return ConfigurationError(f"{self._name}.{key_as_written(key)}", value, expected)
 
     def text(self, key: str, default: str, pattern: re.Pattern[str] | None = None, expected: str = "text") -> str:
         """A text that matches `pattern` as a whole."""

@@ -38,6 +38,8 @@ MAX_METRICS = 32
 """Of one request."""
 _MAX_NAMESPACES = 8
 """Elements of no other name space than ours, which has no name, are allowed, so a declaration is of no use."""
+_MAX_ASIDES = 256
+"""Comments, instructions and sections, which no point writes: thousands of them take longer than a message may."""
 _MAX_TEXT = 4_608
 """Characters of one attribute, or of one element beside its children: the longest that mean something are the bins
 of a distribution, 256 of 16 digits with a space between."""
@@ -269,6 +271,7 @@ class _Reader:
         self.open: list[_Element] = []
         self.message: Message | None = None
         self._namespaces = 0
+        self._asides = 0
 
     def start(self, name: str, attributes: dict[str, str]) -> None:
         if self.open:
@@ -306,6 +309,11 @@ class _Reader:
         if self._namespaces > _MAX_NAMESPACES:
             raise ValueError(f"got more than {_MAX_NAMESPACES} declarations of name spaces, expected none")
 
+    def aside(self, *_: object) -> None:
+        self._asides += 1
+        if self._asides > _MAX_ASIDES:
+            raise ValueError(f"got more than {_MAX_ASIDES} comments, instructions or sections, expected none")
+
     def doctype(self, *_: object) -> NoReturn:
         raise ValueError("got a DOCTYPE, expected none")
 
@@ -339,6 +347,7 @@ def message_from_xml(data: bytes) -> Message:
     parser.CharacterDataHandler = reader.characters
     parser.StartDoctypeDeclHandler = reader.doctype
     parser.StartNamespaceDeclHandler = reader.namespace
+    parser.CommentHandler = parser.ProcessingInstructionHandler = parser.StartCdataSectionHandler = reader.aside
     parser.buffer_text = True
     try:
         _parse(parser, data)

@@ -5,6 +5,11 @@ from collections.abc import Iterator
 import pytest
 
 from tests.namespaces import Namespaces
+from tests.second_tries import SecondTries
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(SecondTries())
 
 
 @pytest.fixture

@@ -113,7 +113,7 @@ def test_a_file_with_names_alone_serves_the_command_line() -> None:
         ),
         ('[security]\nauthentication = "required"\n', "security.keys_dir: got '', expected a directory of keys"),
         ('[security.areas]\nwest = "10.0.0.0/8"\n', "security.areas.west: got '10.0.0.0/8', expected a list"),
-        ('[security.areas]\n"w x" = []\n', r"security.areas.w x: got '\.\.\.', expected a name of letters"),
+        ('[security.areas]\n"w x" = []\n', r"security\.areas\.\"w x\": got '\.\.\.', expected a name of letters"),
         (
             '[security.areas]\na = ["10.0.0.0/8"]\nb = ["10.0.0.0/8"]\n',
             "security.areas.b: got '10.0.0.0/8', expected a prefix that is not in a as well",
@@ -168,6 +168,9 @@ def test_a_file_with_names_alone_serves_the_command_line() -> None:
         ("[store]\nchecks_days = 0\n", "store.checks_days: got 0, expected a whole number from 1"),
         ('[names]\na = "b"\n', "names.a: got 'b', expected an IPv4 address"),
         ('[stroe]\nurl = "mysql://u:hunter2@h/d"\n', r"stroe: got '\.\.\.', expected one of the tables"),
+        ('[""]\n', r"\"\": got '\.\.\.', expected one of the tables"),
+        (f'["{"x" * 99}"]\n', rf'"{"x" * 60}"\.\.\.: got '),
+        ('[log]\n"a.b\\n" = 1\n', r'log\."a\.b\\n": got '),
         ("point = 3\n", "point: got 3, expected a table"),
         ("[point\n", "config: got 'configuration', expected a TOML file"),
     ],

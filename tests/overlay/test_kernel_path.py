@@ -7,6 +7,7 @@ import math
 import re
 import time
 from collections import defaultdict
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -104,15 +105,31 @@ def test_only_the_metrics_asked_for_are_given(row: Network) -> None:
     assert all(list(segment["metrics"]) == ["loss", "rtt"] for segment in document["segments"])
 
 
+Seen = list[tuple[Interface, dict[str, str]]]
+
+
+@dataclass(frozen=True, slots=True)
+class CapturedRequest:
+    """What passed the interfaces while one request was on its way; others may have been as well."""
+
+    captures: Captures
+    id: str
+
+    def datagrams(self, display_filter: str) -> Seen:
+        """The frames of this request."""
+        seen = self.captures.frames(display_filter)
+        return [(interface, frame) for interface, frame in seen if message_in(frame).request.id == self.id]
+
+
 @pytest.fixture
-def captures_of_a_request(row: Network, tmp_path: Path) -> Captures:
+def captured(row: Network, tmp_path: Path) -> CapturedRequest:
     with capturing(row, INTERFACES, "port 49862", tmp_path) as captures:
-        answered(row, "p1", "p1", "p3", "--carrier", "router-alert")
+        document = answered(row, "p1", "p1", "p3", "--carrier", "router-alert")
         captures.await_packets()
-    return captures
+    return CapturedRequest(captures, document["id"])
 
 
-def request_seen_everywhere(frames: list[tuple[Interface, dict[str, str]]]) -> list[dict[str, str]]:
+def request_seen_everywhere(frames: Seen) -> list[dict[str, str]]:
     """The frames of one copy that no link lost, in the order of the interfaces on its way."""
     copies: dict[int, dict[Interface, dict[str, str]]] = defaultdict(dict)
     for interface, frame in frames:
@@ -126,10 +143,10 @@ def message_in(frame: dict[str, str]) -> Message:
 
 
 def test_on_every_wire_the_request_is_a_sound_router_alert_datagram(
-    row: Network, captures_of_a_request: Captures
+    row: Network, captured: CapturedRequest
 ) -> None:
-    datagrams = captures_of_a_request.frames("udp")
-    alerted = captures_of_a_request.frames(f"udp and {ROUTER_ALERT_FRAMES}")
+    datagrams = captured.datagrams("udp")
+    alerted = captured.datagrams(f"udp and {ROUTER_ALERT_FRAMES}")
     assert len(alerted) == len(datagrams) >= len(INTERFACES)
     for _, frame in datagrams:
         # Status 1 is tshark's "good".
@@ -151,10 +168,8 @@ def test_on_every_wire_the_request_is_a_sound_router_alert_datagram(
     assert len({frame["udp.payload"] for frame in frames}) == 2
 
 
-def test_the_report_goes_from_the_last_point_to_the_source_by_tcp(
-    row: Network, captures_of_a_request: Captures
-) -> None:
-    segments = captures_of_a_request.frames("tcp")
+def test_the_report_goes_from_the_last_point_to_the_source_by_tcp(row: Network, captured: CapturedRequest) -> None:
+    segments = captured.captures.frames("tcp")
     ends = {row.address("p1"), row.address("p3")}
     assert {frozenset((frame["ip.src"], frame["ip.dst"])) for _, frame in segments} == {frozenset(ends)}
     assert {frame["ip.hdr_len"] for _, frame in segments} == {"20"}
