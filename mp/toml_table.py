@@ -15,7 +15,7 @@ _BARE_KEY = re.compile(r"[A-Za-z0-9_-]{1,60}")
 
 
 def key_as_written(key: str) -> str:
-    """A TOML key as its file must show it: bare, or else quoted and cut short, so that no name is empty or wild."""
+    """A TOML key as its file must show it: bare, or else quoted and cut short; no name is empty or wild."""
     if _BARE_KEY.fullmatch(key):
         return key
     return json.dumps(key) if len(key) <= 60 else f"{json.dumps(key[:60])}..."
