@@ -286,7 +286,7 @@ def _store(content: Mapping[str, Any], point: PointSettings | None) -> tuple[str
 def _service(content: Mapping[str, Any]) -> ServiceSettings:
     table = TomlTable("service", content)
     settings = ServiceSettings(
-        socket=Path(table.text("socket", "/run/inpath/service.sock")),
+        socket=table.file("socket", "/run/inpath/service.sock"),
         listen=table.address("listen", None),
         port=table.integer("port", DEFAULT_SERVICE_PORT, 1, 65_535),
         allow=table.networks("allow", _PRIVATE),

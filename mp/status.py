@@ -56,6 +56,7 @@ def status_document(
         **segments.counters(),
         "packet_process": {
             "pid": link.pid,
+            "pids": list(link.pids),
             "rules": link.rules,
             "restarts": link.restarts,
             "counters": dict(link.counters),

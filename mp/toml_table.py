@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
 from typing import Any
 
 from schemas.errors import ConfigurationError
@@ -56,6 +57,14 @@ class TomlTable:
         if not isinstance(value, str) or (pattern is not None and pattern.fullmatch(value) is None):
             raise self.error(key, value, expected)
         return value
+
+    def file(self, key: str, default: str) -> Path:
+        """The path of a file, which has a name."""
+        value = self.text(key, default)
+        path = Path(value)
+        if not path.name or path.name == ".." or "\0" in value:
+            raise self.error(key, value, "the path of a file")
+        return path
 
     def choice(self, key: str, default: str, choices: tuple[str, ...]) -> str:
         """One of the choices."""

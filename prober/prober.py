@@ -35,13 +35,13 @@ from schemas.message import SegmentState
 
 MAX_SEGMENTS = 256
 DEFAULT_SLEEP_AFTER_S = 900.0
-EARLY_NS = 10 * NS_PER_MS
+EARLY_NS = 20 * NS_PER_MS
 """Probes whose times are so near are sent together with the first of them: to wake the process costs as much as to
 send some. What counts is the time at which a probe leaves. The times of a session stay as unpredictable as Poisson
 times, and they depend on nothing but chance, so that they sample a path without bias: every mixing process does
 that which does not depend on the network (Baccelli et al., "On optimal probing for delay and loss measurement",
 2007). No session sends two probes together. A packet waits at the interface behind those before it, as it would
-for other traffic: with twenty sessions behind one packet on average, 12 us at 100 Mbit/s, less the time that
+for other traffic: with twenty sessions behind two packets on average, 40 us at 100 Mbit/s, less the time that
 passes between two system calls."""
 LONGEST_REPLY_WAIT_NS = 200 * NS_PER_MS
 UNREAD_REPLIES = MAX_UNTOLD_REPLIES // 2

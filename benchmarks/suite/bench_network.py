@@ -78,7 +78,13 @@ class RunningPoint:
 
     pid: int
     """Of the service process."""
-    packet_pid: int
+    packet_pids: tuple[int, ...]
+    """Of the packet processes."""
+
+    @property
+    def packet_pid(self) -> int:
+        """Of the first of them, mostly the only one."""
+        return self.packet_pids[0]
 
 
 class BenchNetwork:
@@ -95,7 +101,7 @@ class BenchNetwork:
             for point in (QUIET, BUSY)
         }
         self._counted = 0
-        self._messages: dict[MessageKind, BenchMessages] = {}
+        self._messages: dict[tuple[MessageKind, int], BenchMessages] = {}
 
     def close(self) -> None:
         """Let go of what the kernel holds for us."""
@@ -124,7 +130,7 @@ class BenchNetwork:
                     raise HostError(f"the point {node} did not get to know {FEEDER}")
                 time.sleep(0.1)
         time.sleep(HOUSEKEEPING_S)  # then the packet process has heard of it
-        return RunningPoint(pid=status["pid"], packet_pid=status["packet_process"]["pid"])
+        return RunningPoint(pid=status["pid"], packet_pids=tuple(status["packet_process"]["pids"]))
 
     def add_tables(self, node: str, text: str) -> None:
         """Add tables to a point's configuration, before the names at its end."""
@@ -150,21 +156,21 @@ class BenchNetwork:
         with Client(self.files(node).control) as client:
             return dict(client.status()["packet_process"]["counters"])
 
-    def messages(self, kind: MessageKind) -> BenchMessages:
-        """Messages on their way to a point behind the feeder; the same ones for each kind."""
-        if kind not in self._messages:
-            now_ms = time.time_ns() // 1_000_000
-            self._messages[kind] = bench_messages(
-                kind, last_point=self.address(FEEDER), now_ms=now_ms, keyring=self.keyring(FEEDER)
+    def messages(self, kind: MessageKind, sources: int = 1) -> BenchMessages:
+        """Messages on their way to a point behind the feeder; made once for each kind and number of sources."""
+        if (kind, sources) not in self._messages:
+            now_ms, last_point, keyring = time.time_ns() // 1_000_000, self.address(FEEDER), self.keyring(FEEDER)
+            self._messages[kind, sources] = bench_messages(
+                kind, last_point=last_point, now_ms=now_ms, keyring=keyring, sources=sources
             )
-        return self._messages[kind]
+        return self._messages[kind, sources]
 
-    def frames(self, kind: MessageKind, point: str, source_port: int) -> Path:
+    def frames(self, kind: MessageKind, point: str, source_port: int, sources: int = 1) -> Path:
         """These messages on the link to `point`, in a file for the programs that send; made once."""
-        file = self._folder / f"{kind.label.replace(' ', '-')}-{point}-{source_port}.frames"
+        file = self._folder / f"{kind.label.replace(' ', '-')}-{sources}-{point}-{source_port}.frames"
         if not file.exists():
             near, far = self.ends(FEEDER, point)
-            file.write_bytes(self.messages(kind).frames(near.mac, far.mac, source_port))
+            file.write_bytes(self.messages(kind, sources).frames(near.mac, far.mac, source_port))
         return file
 
     def ends(self, node: str, neighbor: str) -> tuple[LinkEnd, LinkEnd]:
@@ -172,9 +178,11 @@ class BenchNetwork:
         plan = next(one for one in self.lab.addressing.links_of(node) if one.far_end_of(node).node == neighbor)
         return plan.end_of(node), plan.far_end_of(node)
 
-    def intercept(self, queue: int | None, point: str = QUIET) -> None:
-        """From now on the packets at `point` go into this queue, or are forwarded untouched."""
+    def intercept(self, queue: int | None, point: str = QUIET, *, queues: int = 1) -> None:
+        """From now on the packets at `point` go into this queue, or into it and those behind, or are forwarded."""
         target = "ACCEPT" if queue is None else f"NFQUEUE --queue-num {queue}"
+        if queue is not None and queues > 1:
+            target = f"NFQUEUE --queue-balance {queue}:{queue + queues - 1}"
         self._iptables(point, f"-t mangle -R PREROUTING 1 {MATCH} -j {target}")
 
     def count_longer_than(self, packet_bytes: int, point: str = QUIET) -> None:
@@ -198,8 +206,13 @@ class BenchNetwork:
 
     def waiting(self, point: str = QUIET) -> int:
         """Packets without a verdict in all queues of a point."""
+        return sum(self.waiting_by_queue(point).values())
+
+    def waiting_by_queue(self, point: str = QUIET) -> dict[int, int]:
+        """The same by the number of the queue."""
         text = os.pread(self._statistics[point], 65536, 0).decode()
-        return sum(int(line.split()[2]) for line in text.splitlines())
+        lines = (line.split() for line in text.splitlines())
+        return {int(queue): int(waiting) for queue, _, waiting, *_ in lines}
 
     def await_empty(self, point: str = QUIET) -> None:
         """Until all packets have their verdict."""

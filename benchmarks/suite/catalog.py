@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from benchmarks.suite import daemon_cost, latency, packet_path, path_request, probe_traffic
+from benchmarks.suite import daemon_cost, latency, packet_path, path_request, probe_traffic, queue_scaling
 from benchmarks.suite.benchmark import Benchmark
 
 SUITE: Mapping[str, Benchmark] = MappingProxyType(
@@ -13,6 +13,7 @@ SUITE: Mapping[str, Benchmark] = MappingProxyType(
         one.name: one
         for one in (
             Benchmark("packet-path", "processor time for each packet, and packets a second", packet_path.run),
+            Benchmark("queue-scaling", "packets a second of one packet process, and of two", queue_scaling.run),
             Benchmark("latency", "what a point adds to a packet's delay", latency.run),
             Benchmark("daemon", "start, processor time and memory of a point", daemon_cost.run),
             Benchmark(
@@ -22,6 +23,9 @@ SUITE: Mapping[str, Benchmark] = MappingProxyType(
         )
     }
 )
+
+FULL_ONLY = frozenset({"queue-scaling", "probe-traffic"})
+"""What the short form of the whole suite leaves out."""
 
 ALONE: Mapping[str, str] = MappingProxyType(
     {
@@ -33,6 +37,7 @@ ALONE: Mapping[str, str] = MappingProxyType(
         "http-load": "does asking over HTTP slow the packets",
         "knowledge": "what points know of far segments, and what telling each other costs",
         "link-delay": "how exact the lab's links are",
+        "long-path": "whether a path of 64 points is told whole, and no datagram is cut",
         "noise-floor": "the least delay that can be told, beside irtt and ping",
         "probe-cost": "what 20 probe sessions cost a point",
         "recovery": "how soon after a link failed a path is told again, beside OSPF",

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from benchmarks.suite.baseline import FILE, Verdict, baseline_from_text, changes
 from benchmarks.suite.benchmark import Effort, Outcome
-from benchmarks.suite.catalog import ALONE, SUITE
+from benchmarks.suite.catalog import ALONE, FULL_ONLY, SUITE
 from benchmarks.suite.chart import write_chart
 from benchmarks.suite.display import progress_bar, show_outcome, show_ratios
 from benchmarks.suite.ratio import Spread
@@ -92,8 +92,8 @@ def _console(*, to_stderr: bool) -> Console:
 
 
 def _names(effort: Effort) -> list[str]:
-    """All of the suite; in the short form those that give the ratios."""
-    return [name for name in SUITE if not effort.is_short or name != "probe-traffic"]
+    """All of the suite; in the short form those that give the ratios of the baseline."""
+    return [name for name in SUITE if not effort.is_short or name not in FULL_ONLY]
 
 
 def _document(effort: Effort, outcomes: Mapping[str, Outcome], ratios: Mapping[str, Spread]) -> dict[str, object]:

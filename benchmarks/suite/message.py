@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from ipaddress import IPv4Address
+from itertools import cycle
 
 from schemas.authentication import sealed, signed_request
 from schemas.keyring import Keyring
@@ -11,8 +13,10 @@ from schemas.message import MEASUREMENT_PORT, MeasureRequest
 from schemas.payload import payload_from_xml
 from schemas.xml_writer import END_TAG, head_to_xml
 
-SOURCE, DESTINATION = "10.250.0.1", "10.250.1.1"
+SOURCE, DESTINATION = "10.250.0.100", "10.250.1.1"
 """Hosts that nobody is: the packets are put on a link, and counted on another."""
+MOST_SOURCES = 100
+"""Hosts behind the first one whose addresses are as long."""
 CAPACITY_PORT, LATENCY_PORT = 50_000, 50_001
 """Source ports, by which the sink tells one kind of traffic from the other."""
 DEFAULT_METRICS = ("delay", "loss", "jitter", "rtt")
@@ -55,6 +59,8 @@ class BenchMessages:
 
     kind: MessageKind
     payloads: tuple[bytes, ...]
+    sources: tuple[str, ...]
+    """Of each, whence it comes."""
 
     @property
     def packet_bytes(self) -> int:
@@ -64,30 +70,44 @@ class BenchMessages:
     def frames(self, source_mac: str, destination_mac: str, source_port: int) -> bytes:
         """The Ethernet frames, with both checksums, each behind its length in two octets."""
         head = bytes.fromhex((destination_mac + source_mac).replace(":", "")) + b"\x08\x00"
-        frames = (head + ipv4_packet(payload, source_port) for payload in self.payloads)
+        each = zip(self.payloads, self.sources, strict=True)
+        frames = (head + ipv4_packet(payload, source_port, source) for payload, source in each)
         return b"".join(len(frame).to_bytes(2) + frame for frame in frames)
 
 
-def bench_messages(kind: MessageKind, *, last_point: str, now_ms: int, keyring: Keyring) -> BenchMessages:
+def bench_messages(
+    kind: MessageKind, *, last_point: str, now_ms: int, keyring: Keyring, sources: int = 1
+) -> BenchMessages:
     """Messages over some points, signed by each if there is a key.
 
     Args:
         kind: how many points, at least one, and what each tells.
         last_point: the point that appended the last one.
         now_ms: milliseconds since the Unix epoch.
-        keyring: of the source and all points.
+        keyring: of the sources and all points.
+        sources: from how many hosts they come, at most MOST_SOURCES.
     """
     made = [
-        _payload(kind, variant, last_point=last_point, now_ms=now_ms, keyring=keyring) for variant in range(TRIED)
+        (_payload(kind, variant, source, last_point, now_ms, keyring), source)
+        for variant, source in zip(range(TRIED), cycle(source_addresses(sources)), strict=False)
     ]
-    ((usual_length, _),) = Counter(map(len, made)).most_common(1)
-    usual = [payload for payload in made if len(payload) == usual_length]
-    return BenchMessages(kind=kind, payloads=tuple(usual[:MOST_VARIANTS]))
+    ((usual_length, _),) = Counter(len(payload) for payload, _ in made).most_common(1)
+    usual = [one for one in made if len(one[0]) == usual_length][:MOST_VARIANTS]
+    payloads, whence = zip(*usual, strict=True)
+    return BenchMessages(kind=kind, payloads=payloads, sources=whence)
 
 
-def _payload(kind: MessageKind, variant: int, *, last_point: str, now_ms: int, keyring: Keyring) -> bytes:
+def source_addresses(count: int) -> list[str]:
+    """The hosts that ask."""
+    first = IPv4Address(SOURCE)
+    return [str(first + number) for number in range(min(count, MOST_SOURCES))]
+
+
+def _payload(
+    kind: MessageKind, variant: int, source: str, last_point: str, now_ms: int, keyring: Keyring
+) -> bytes:
     request = MeasureRequest(
-        source=SOURCE,
+        source=source,
         destination=DESTINATION,
         id=f"{SEED * (variant + 1) % 2**128:032x}",
         metrics=kind.metrics,
@@ -97,7 +117,7 @@ def _payload(kind: MessageKind, variant: int, *, last_point: str, now_ms: int, k
     )
     octets = head_to_xml(signed_request(request, keyring))
     key = keyring.signer(request.asker, request.far_end)
-    upstream = SOURCE
+    upstream = source
     for number in range(1, kind.records + 1):
         current = last_point if number == kind.records else f"10.250.2.{number}"
         record = _record(upstream, current, now_ms + variant, number + variant / 10, kind.metrics)
@@ -125,9 +145,9 @@ def _record(upstream: str, current: str, now_ms: int, salt: float, metrics: tupl
     return (head + "".join(elements[name] for name in metrics)).encode()
 
 
-def ipv4_packet(payload: bytes, source_port: int) -> bytes:
+def ipv4_packet(payload: bytes, source_port: int, source_address: str = SOURCE) -> bytes:
     """One packet with router alert and DF, by the standards alone (RFC 791, 768, 2113): no code under test."""
-    source, destination = (bytes(map(int, address.split("."))) for address in (SOURCE, DESTINATION))
+    source, destination = (bytes(map(int, address.split("."))) for address in (source_address, DESTINATION))
     length = 8 + len(payload)
     ports = source_port.to_bytes(2) + MEASUREMENT_PORT.to_bytes(2) + length.to_bytes(2)
     pseudo = source + destination + bytes((0, 17)) + length.to_bytes(2)

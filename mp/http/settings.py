@@ -51,7 +51,7 @@ def http_settings(content: Mapping[str, Any], service_socket: Path) -> HttpSetti
     table = TomlTable("http", content)
     settings = HttpSettings(
         is_enabled=table.truth("enabled", True),
-        socket=Path(table.text("socket", str(service_socket.with_name("http.sock")))),
+        socket=table.file("socket", str(service_socket.with_name("http.sock"))),
         group=table.text("group", ""),
         users=table.texts("users"),
         groups=table.texts("groups"),
@@ -59,7 +59,7 @@ def http_settings(content: Mapping[str, Any], service_socket: Path) -> HttpSetti
         port=table.integer("port", DEFAULT_HTTP_PORT, 1, 65_535),
         certificate=_path(table.text("certificate", "")),
         key=_path(table.text("key", "")),
-        token_file=Path(table.text("token_file", "/etc/inpath/http-tokens.json")),
+        token_file=table.file("token_file", "/etc/inpath/http-tokens.json"),
         user=table.text("user", "nobody"),
         rate_per_s=table.number("rate_per_s", 50.0, 0.1, 10_000.0) or 50.0,
         burst=table.integer("burst", 100, 1, 10_000),

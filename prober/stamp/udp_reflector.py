@@ -28,7 +28,7 @@ WARM_UP_S = 0.1
 SERIES = 128
 BUSY_RATE_PER_S = 150.0
 """So many usual probes of neighbors in a row, at this rate or a higher one, let the next ones wait."""
-REST_S = 0.02
+REST_S = 0.03
 """How long they wait on average. It is drawn anew each time, so that no raster goes into the times of the replies.
 The socket's buffer holds what comes meanwhile from all neighbors that a point may have, three times over."""
 MAX_AT_ONCE = 32

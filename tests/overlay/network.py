@@ -111,14 +111,22 @@ class Network:
         """The command `inpath` on a node."""
         return self.run(node, str(INPATH), *arguments)
 
-    def ask(self, source: str, destination: str, *, timeout_s: float = 5.0) -> PathResult:
+    def ask(
+        self,
+        source: str,
+        destination: str,
+        *,
+        timeout_s: float = 5.0,
+        metrics: tuple[str, ...] = DEFAULT_METRICS,
+        max_age_s: float = DEFAULT_MAX_AGE_S,
+    ) -> PathResult:
         """Ask the point at `source`, as a program on its host does."""
         query = PathQuery(
             source=self.address(source),
             destination=self.address(destination),
-            metrics=DEFAULT_METRICS,
+            metrics=metrics,
             timeout_s=timeout_s,
-            max_age_s=DEFAULT_MAX_AGE_S,
+            max_age_s=max_age_s,
         )
         with Client(point_files(self.lab.directory, source).control) as client:
             return client.path(query)

@@ -36,8 +36,10 @@ def sent(seconds: int) -> list[tuple[int, list[str]]]:
 def test_probes_of_the_same_moment_leave_together_and_never_two_of_one_session() -> None:
     batches = sent(60)
     assert all(len(set(peers)) == len(peers) for _, peers in batches)
-    assert fmean(len(peers) for _, peers in batches) == pytest.approx(1 + 19 * 10 * EARLY_NS / NS_PER_S, rel=0.1)
     assert all(later - earlier > 0 for (earlier, _), (later, _) in pairwise(batches))
+    # As many more as become due meanwhile, but those that have just sent draw their next time later.
+    most = 1 + 19 * 10 * EARLY_NS / NS_PER_S
+    assert 0.75 * most < fmean(len(peers) for _, peers in batches) < most
 
 
 def test_the_times_of_each_session_stay_those_of_chance_at_the_rate_asked_for() -> None:
