@@ -100,7 +100,7 @@ def row(mtu_bytes: int, question: str, walks: Sequence[Walk], path: Sequence[str
 def table(rows: Sequence[dict[str, Any]]) -> str:
     """The rows for people."""
     lines = [
-        " MTU  metrics  complete  links  slices  parts  datagrams  longest  fragments  median ms  most ms  links ms"
+        " MTU  metrics  complete  links  slices  parts  datagrams  longest  fragments  median ms  most ms  links"
     ]
     for one in rows:
         lines.append(

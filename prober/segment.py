@@ -6,13 +6,14 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from types import MappingProxyType
 
 from prober.clock_state import ClockState
 from prober.clock_steps.exchange_gate import Exchange, ExchangeGate
 from prober.clock_steps.forward_gate import Forward, ForwardGate
 from prober.timestamp import NS_PER_MS, NS_PER_S, ErrorEstimate
+from prober.windows.arrival_window import WindowArrivals
 from prober.windows.delay_window import DelayWindow, WindowDelays
 from prober.windows.direction import Direction
 from prober.windows.window import DEFAULT_LOSS_THRESHOLD_MS, LONGEST_WINDOW_S, SHORT_WINDOW_S
@@ -22,7 +23,6 @@ from schemas.metrics import DelayStatistics, ScalarStatistics, Statistics
 
 METRICS_MEASURED = ("delay", "loss", "jitter", "rtt", "distribution", "reordering", "duplication", "hops")
 """What a segment measures by its probes; all else is given to it."""
-_TOLD_BY_DELAYS = frozenset(("delay", "jitter", "distribution"))
 LOSS_THRESHOLDS_MS = range(10, 4001)
 """Possible waiting times; the longest is below the time for which a probe is remembered."""
 
@@ -92,6 +92,23 @@ class AnnouncedErrors:
             self._clock = clock
             self._fine, self._coarse = (announced_error(clock, one).to_int() for one in (False, True))
         return self._coarse if coarse else self._fine
+
+
+class _View:
+    """What one direction holds of one window, looked up when the first metric needs it."""
+
+    def __init__(self, direction: Direction, now_ns: int, window_s: int) -> None:
+        self.direction = direction
+        self.now_ns = now_ns
+        self.window_s = window_s
+
+    @cached_property
+    def delays(self) -> WindowDelays | None:
+        return self.direction.delays.over(self.now_ns, self.window_s)
+
+    @cached_property
+    def arrivals(self) -> WindowArrivals:
+        return self.direction.arrivals.over(self.now_ns, self.window_s)
 
 
 class Segment:
@@ -275,64 +292,53 @@ class Segment:
     def _told(
         self, direction: Direction, metrics: Iterable[str], now_ns: int, clock: ClockState, window_s: int
     ) -> Mapping[str, Statistics]:
-        metrics = tuple(metrics)
-        delays = None if _TOLD_BY_DELAYS.isdisjoint(metrics) else direction.delays.over(now_ns, window_s)
+        view = _View(direction, now_ns, window_s)
         told: dict[str, Statistics] = {}
         for metric in metrics:
-            value = self._statistics_of(metric, direction, delays, now_ns, clock, window_s)
+            value = self._statistics_of(metric, view, clock)
             if value is not None:
                 told[metric] = value
         return MappingProxyType(told)
 
-    def _statistics_of(
-        self,
-        metric: str,
-        direction: Direction,
-        delays: WindowDelays | None,
-        now_ns: int,
-        clock: ClockState,
-        window_s: int,
-    ) -> Statistics | None:
+    def _statistics_of(self, metric: str, view: _View, clock: ClockState) -> Statistics | None:
         match metric:
             case "delay":
-                return self._delay(direction, delays, clock)
+                return self._delay(view, clock)
             case "loss":
-                silent = self._silent(now_ns, window_s)
-                return direction.losses.statistics(now_ns, window_s, unanswered=silent)
+                silent = self._silent(view.now_ns, view.window_s)
+                return view.direction.losses.statistics(view.now_ns, view.window_s, unanswered=silent)
             case "jitter":
-                return delays.jitter() if delays else None
+                return view.delays.jitter() if view.delays else None
             case "rtt":
-                round_trips = self.round_trips.over(now_ns, window_s)
+                round_trips = self.round_trips.over(view.now_ns, view.window_s)
                 return round_trips.round_trip() if round_trips else None
             case "distribution":
-                return delays.distribution() if delays else None
+                return view.delays.distribution() if view.delays else None
             case "reordering":
-                return direction.arrivals.reordering(now_ns, window_s)
+                return view.arrivals.reordering()
             case "duplication":
-                return direction.arrivals.duplication(now_ns, window_s)
+                return view.arrivals.duplication()
             case "hops":
-                return self._hops(direction, now_ns, window_s)
+                return self._hops(view)
             case _:
-                return self._given.get(metric) if direction is self.inbound else None
+                return self._given.get(metric) if view.direction is self.inbound else None
 
-    def _delay(
-        self, direction: Direction, delays: WindowDelays | None, clock: ClockState
-    ) -> DelayStatistics | None:
-        if delays is None or self.peer_error is None:
+    def _delay(self, view: _View, clock: ClockState) -> DelayStatistics | None:
+        if view.delays is None or self.peer_error is None:
             return None
         own = self.own_error(clock, user_stamped=self.user_stamped)
-        first, last = (self.peer_error, own) if direction is self.inbound else (own, self.peer_error)
-        return delays.delay(
+        first, last = (self.peer_error, own) if view.direction is self.inbound else (own, self.peer_error)
+        return view.delays.delay(
             upstream_clock_error_ms=first.error_ms,
             current_clock_error_ms=last.error_ms,
             synchronized=first.synchronized and last.synchronized,
         )
 
-    def _hops(self, direction: Direction, now_ns: int, window_s: int) -> ScalarStatistics | None:
+    def _hops(self, view: _View) -> ScalarStatistics | None:
         """IP hops from the peer to this point: one more than the routers between, as traceroute counts them."""
-        if self.hops is None or direction is not self.inbound:
+        if self.hops is None or view.direction is not self.inbound:
             return None
-        return direction.arrivals.hops(self.hops + 1, now_ns, window_s)
+        return view.arrivals.hops(self.hops + 1)
 
     def _silent(self, now_ns: int, window_s: int) -> list[int]:
         start_ns = now_ns - window_s * NS_PER_S

@@ -23,16 +23,16 @@ All numbers are big endian.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Network
 from itertools import islice
 from types import MappingProxyType
 
 from schemas.errors import MessageError
-from schemas.message import MeasureRequest, Message, SegmentRecord, SegmentState
+from schemas.message import MeasureRequest, SegmentRecord, SegmentState
 from schemas.payload import message_from_payload, payload_from_xml
-from schemas.xml_writer import message_to_xml
+from schemas.xml_writer import END_TAG, head_to_xml, record_to_xml
 
 MAX_FRAGMENTS = 16
 """16 KiB of one point: some 60 segments with all metrics, or 4000 destinations."""
@@ -49,6 +49,7 @@ _MAX_NUMBER = (1 << 63) - 1
 _HEAD = struct.Struct("!4sQQQHBBBB")
 _PREFIX = struct.Struct("!4sB")
 _WITHDRAWN = 1
+_TextOf = Callable[[SegmentRecord], bytes]
 _DESTINATIONS_AT_ONCE = 64
 """Go into one fragment together."""
 
@@ -89,22 +90,37 @@ def fragments_of(whole: Advertisement, room: int = MAX_BODY_BYTES) -> tuple[Adve
     A segment that fits no fragment loses metrics, the distribution first; what is beyond the number of fragments
     is left out.
     """
+    text_of = _RecordTexts()
     fragments = [replace(whole, next_points=MappingProxyType({}), asked=frozenset(), segments=())]
     for piece in _pieces(whole):
         joined = _joined(fragments[-1], piece)
-        if _fits(joined, room):
+        if _fits(joined, room, text_of):
             fragments[-1] = joined
             continue
-        less = _fitting(piece, room)
+        less = _fitting(piece, room, text_of)
         if less is None:
             continue
         joined = _joined(fragments[-1], less)
-        if less is not piece and _fits(joined, room):
+        if less is not piece and _fits(joined, room, text_of):
             fragments[-1] = joined
         elif len(fragments) < MAX_FRAGMENTS:
             fragments.append(less)
     count = len(fragments)
     return tuple(replace(one, fragment=number, fragments=count) for number, one in enumerate(fragments))
+
+
+class _RecordTexts:
+    """Writes each record once, however often it is tried where it fits: that takes longer than all else here."""
+
+    def __init__(self) -> None:
+        self._written: dict[int, tuple[SegmentRecord, bytes]] = {}
+        """By the identity of the record, which is kept so that no other one gets it."""
+
+    def __call__(self, record: SegmentRecord) -> bytes:
+        found = self._written.get(id(record))
+        if found is None:
+            found = self._written[id(record)] = record, record_to_xml(record)
+        return found[1]
 
 
 def _pieces(whole: Advertisement) -> Iterator[Advertisement]:
@@ -120,9 +136,9 @@ def _pieces(whole: Advertisement) -> Iterator[Advertisement]:
             yield replace(bare, segments=(record,))
 
 
-def _fitting(piece: Advertisement, room: int) -> Advertisement | None:
+def _fitting(piece: Advertisement, room: int, text_of: _TextOf) -> Advertisement | None:
     """The piece, with so few metrics that it fits a fragment of its own; None when there is none left."""
-    while piece.segments and not _fits(piece, room):
+    while piece.segments and not _fits(piece, room, text_of):
         less = _with_less(piece.segments[0])
         if not less.metrics:
             return None
@@ -146,13 +162,17 @@ def _joined(one: Advertisement, other: Advertisement) -> Advertisement:
     )
 
 
-def _fits(advertisement: Advertisement, room: int) -> bool:
+def _fits(advertisement: Advertisement, room: int, text_of: _TextOf) -> bool:
     too_many = len(advertisement.next_points) > 255
-    return not too_many and len(advertisement_to_bytes(advertisement)) <= room
+    return not too_many and len(_encoded(advertisement, text_of)) <= room
 
 
 def advertisement_to_bytes(advertisement: Advertisement) -> bytes:
     """Encode one fragment; `advertisement_from_bytes` reverses it."""
+    return _encoded(advertisement, record_to_xml)
+
+
+def _encoded(advertisement: Advertisement, text_of: _TextOf) -> bytes:
     area = advertisement.area.encode()
     head = _HEAD.pack(
         IPv4Address(advertisement.origin).packed,
@@ -182,7 +202,7 @@ def advertisement_to_bytes(advertisement: Advertisement) -> bytes:
             bytes([len(groups)]),
             *groups,
             _addresses_bytes(sorted(advertisement.asked)),
-            _segments_bytes(advertisement),
+            _segments_bytes(advertisement, text_of),
         )
     )
 
@@ -204,10 +224,11 @@ def _carrier(origin: str) -> MeasureRequest:
     )
 
 
-def _segments_bytes(advertisement: Advertisement) -> bytes:
+def _segments_bytes(advertisement: Advertisement, text_of: _TextOf) -> bytes:
     if not advertisement.segments:
         return b""
-    xml = message_to_xml(Message(request=_carrier(advertisement.origin), records=advertisement.segments))
+    records = map(text_of, advertisement.segments)
+    xml = b"".join((head_to_xml(_carrier(advertisement.origin)), *records, END_TAG))
     return payload_from_xml(xml, len(xml) - 1) or xml  # plain where deflate gains nothing
 
 

@@ -59,40 +59,15 @@ class ArrivalWindow:
         """Count a further copy."""
         self._ring.at(at_ns).copies += 1
 
-    def count(self, now_ns: int, window_s: int) -> int:
-        """How many packets arrived, each once."""
-        return sum(bucket.unique for bucket in self._ring.within(now_ns, window_s))
-
-    def reordering(self, now_ns: int, window_s: int) -> ScalarStatistics | None:
-        """Reordered of the packets that arrived (RFC 4737 section 4.1), with its Wilson interval.
-
-        None below MINIMUM_SAMPLES.
-        """
-        unique = self.count(now_ns, window_s)
-        reordered = sum(bucket.reordered for bucket in self._ring.within(now_ns, window_s))
-        return (
-            self._scalar(reordered / unique, unique, ratio_interval(reordered, unique))
-            if self._enough(unique)
-            else None
-        )
-
-    def duplication(self, now_ns: int, window_s: int) -> ScalarStatistics | None:
-        """Further copies per packet that arrived (RFC 5560 section 5.1), with its score interval.
-
-        It may exceed 1. None below MINIMUM_SAMPLES, or when this end cannot know.
-        """
-        if not self.shows_copies:
-            return None
-        unique = self.count(now_ns, window_s)
-        copies = sum(bucket.copies for bucket in self._ring.within(now_ns, window_s))
-        return (
-            self._scalar(copies / unique, unique, rate_interval(copies, unique)) if self._enough(unique) else None
-        )
-
-    def hops(self, value: int, now_ns: int, window_s: int) -> ScalarStatistics | None:
-        """A count that each packet of the window told; None when there was none."""
-        unique = self.count(now_ns, window_s)
-        return self._scalar(value, unique, (value, value)) if unique else None
+    def over(self, now_ns: int, window_s: int) -> WindowArrivals:
+        """What arrived over the last seconds."""
+        unique = copies = reordered = 0
+        for bucket in self._ring.within(now_ns, window_s):
+            unique += bucket.unique
+            copies += bucket.copies
+            reordered += bucket.reordered
+        newest_at_ms = (self.newest_at_ns or 0) // NS_PER_MS
+        return WindowArrivals(unique, copies if self.shows_copies else None, reordered, newest_at_ms)
 
     def new_stream(self) -> None:
         """The numbers begin anew."""
@@ -105,11 +80,43 @@ class ArrivalWindow:
         self.newest_at_ns = None
         self.new_stream()
 
-    @staticmethod
-    def _enough(unique: int) -> bool:
-        return unique >= MINIMUM_SAMPLES
 
-    def _scalar(self, value: float, count: int, interval: tuple[float, float]) -> ScalarStatistics:
+@dataclass(frozen=True, slots=True)
+class WindowArrivals:
+    """The arrivals of one window, told as statistics."""
+
+    unique: int
+    """Packets, each once."""
+    copies: int | None
+    """Further copies; None when this end would not learn of them."""
+    reordered: int
+    newest_at_ms: int
+    """Milliseconds since the Unix epoch."""
+
+    def reordering(self) -> ScalarStatistics | None:
+        """Reordered of the packets that arrived (RFC 4737 section 4.1), with its Wilson interval.
+
+        None below MINIMUM_SAMPLES.
+        """
+        if self.unique < MINIMUM_SAMPLES:
+            return None
+        return self._scalar(self.reordered / self.unique, ratio_interval(self.reordered, self.unique))
+
+    def duplication(self) -> ScalarStatistics | None:
+        """Further copies per packet that arrived (RFC 5560 section 5.1), with its score interval.
+
+        It may exceed 1. None below MINIMUM_SAMPLES, or when this end cannot know.
+        """
+        if self.copies is None or self.unique < MINIMUM_SAMPLES:
+            return None
+        return self._scalar(self.copies / self.unique, rate_interval(self.copies, self.unique))
+
+    def hops(self, value: int) -> ScalarStatistics | None:
+        """A count that each packet of the window told; None when there was none."""
+        return self._scalar(value, (value, value)) if self.unique else None
+
+    def _scalar(self, value: float, interval: tuple[float, float]) -> ScalarStatistics:
         low, high = interval
-        measured_at_ms = (self.newest_at_ns or 0) // NS_PER_MS
-        return ScalarStatistics(count=count, value=value, low=low, high=high, measured_at_ms=measured_at_ms)
+        return ScalarStatistics(
+            count=self.unique, value=value, low=low, high=high, measured_at_ms=self.newest_at_ms
+        )

@@ -124,12 +124,12 @@ def test_what_a_usual_probe_tells_waits_until_it_is_learned_and_that_of_any_othe
     def take(sequence: int, told: SenderFollowUp | None) -> int:
         at_ns = START_NS + sequence * 10 * MS
         bed.take(Datagram(probe(sequence, at_ns, told), NEIGHBORS[0], 5000, 255, at_ns + MS))
-        return segment.inbound.arrivals.count(START_NS + S, 60)
+        return segment.inbound.arrivals.over(START_NS + S, 60).unique
 
     assert take(0, told) == 1  # begins the session
     assert [take(sequence, told) for sequence in (1, 2, 3)] == [1, 1, 1]
     bed.reflector.learn()
-    assert segment.inbound.arrivals.count(START_NS + S, 60) == 4
+    assert segment.inbound.arrivals.over(START_NS + S, 60).unique == 4
     assert take(4, told) == 4
     assert take(5, None) == 6
 
@@ -189,4 +189,4 @@ def test_not_more_than_so_many_probes_wait_to_be_learned() -> None:
     for n in range(3 * MAX_UNLEARNED):
         at_ns = START_NS + n * MS
         bed.take(Datagram(probe(n, at_ns, SenderFollowUp()), NEIGHBORS[0], 5000, 255, at_ns))
-    assert segment.inbound.arrivals.count(START_NS + S, 60) >= 2 * MAX_UNLEARNED
+    assert segment.inbound.arrivals.over(START_NS + S, 60).unique >= 2 * MAX_UNLEARNED

@@ -35,7 +35,7 @@ def naive(numbers: list[int]) -> tuple[int, int]:
 def test_the_example_of_rfc_4737_has_three_reordered_packets_and_extents_up_to_five() -> None:
     example = [1, 2, 3, 7, 8, 9, 4, 5, 6]
     window = arrived(example + [10])
-    told = window.reordering(NOW_NS, 60)
+    told = window.over(NOW_NS, 60).reordering()
     assert told and (told.count, told.value) == (10, 0.3)
     assert window.greatest_extent == 5
     assert naive(example) == (3, 5)
@@ -46,7 +46,7 @@ def test_reordering_is_that_of_the_definition(numbers: list[int], sorted_part: i
     order = sorted(numbers[:sorted_part]) + numbers[sorted_part:]
     reordered, extent = naive(order)
     window = arrived(order)
-    told = window.reordering(NOW_NS, 60)
+    told = window.over(NOW_NS, 60).reordering()
     assert told and told.value == reordered / len(order)
     assert window.greatest_extent == extent
     assert told.low <= told.value <= told.high
@@ -76,7 +76,7 @@ def test_copies_are_taken_out_before_reordering_and_loss(packets: list[tuple[int
     loss = losses.statistics(NOW_NS + 2 * S, 60)
     first, last = packets[0][0], max(number for number, _ in packets)
     assert loss and (loss.sent, loss.lost) == (last - first + 1, last - first + 1 - len(firsts))
-    reordering, duplication = window.reordering(NOW_NS, 60), window.duplication(NOW_NS, 60)
+    reordering, duplication = window.over(NOW_NS, 60).reordering(), window.over(NOW_NS, 60).duplication()
     further = sum(copies - 1 for number, copies in packets if number in firsts)
     assert reordering and reordering.value == naive(firsts)[0] / len(firsts)
     assert duplication and (duplication.count, duplication.value) == (len(firsts), further / len(firsts))
@@ -90,25 +90,25 @@ def test_arrivals_there_are_put_in_their_order_before_they_are_compared() -> Non
     window = ArrivalWindow()
     for number in replies:
         window.arrived_there(number, NOW_NS, order=number)
-    told = window.reordering(NOW_NS, 60)
+    told = window.over(NOW_NS, 60).reordering()
     assert naive(replies)[0] > 20
     assert told and (told.count, told.value) == (200 - DEPTH, 0)
 
 
 def test_a_window_that_cannot_see_copies_tells_nothing_of_them() -> None:
     window = arrived(list(range(20)))
-    assert window.duplication(NOW_NS, 60)
+    assert window.over(NOW_NS, 60).duplication()
     window.shows_copies = False
-    assert window.duplication(NOW_NS, 60) is None
+    assert window.over(NOW_NS, 60).duplication() is None
 
 
 def test_few_packets_tell_no_ratio_and_one_tells_the_hops() -> None:
     window = arrived([1])
-    assert window.reordering(NOW_NS, 60) is window.duplication(NOW_NS, 60) is None
-    told = window.hops(3, NOW_NS, 60)
+    assert window.over(NOW_NS, 60).reordering() is window.over(NOW_NS, 60).duplication() is None
+    told = window.over(NOW_NS, 60).hops(3)
     assert told and (told.count, told.value, told.low, told.high) == (1, 3, 3, 3)
     assert told.measured_at_ms == NOW_NS // MS
-    assert window.hops(3, NOW_NS + 60 * S, 60) is None
+    assert window.over(NOW_NS + 60 * S, 60).hops(3) is None
 
 
 def test_a_new_stream_with_lower_numbers_is_not_reordered() -> None:
@@ -118,7 +118,7 @@ def test_a_new_stream_with_lower_numbers_is_not_reordered() -> None:
     window.new_stream()
     for number in range(20 + DEPTH):
         window.arrived_there(number, NOW_NS, order=number)
-    told = window.reordering(NOW_NS, 60)
+    told = window.over(NOW_NS, 60).reordering()
     assert told and (told.count, told.value) == (20, 0)
 
 
@@ -129,7 +129,7 @@ def test_two_streams_at_once_do_not_disorder_each_other() -> None:
         for stream, first in zip(streams, (0, 5000), strict=True):
             assert stream.received(first + number, sent_at_ns=number, at_ns=NOW_NS) is Arrival.NEW
             window.arrived(NOW_NS, extent=stream.extent)
-    told = window.reordering(NOW_NS, 60)
+    told = window.over(NOW_NS, 60).reordering()
     assert told and (told.count, told.value) == (40, 0)
 
 
