@@ -361,11 +361,15 @@ class Daemon:
                 self._tell_segments(known)
                 self.far_paths.look(known, self.host.addresses)
                 self.greeter.greet(clock.monotonic_ms(), created_at_ms=clock.now_ms())
-                if self.archive.waiting or clock.monotonic_ms() - self.started_ms >= DATABASE_DELAY_MS:
+                if self.archive.waiting or self._is_time_for_database():
                     self.archive.drain_soon()
             except (InpathError, OSError) as error:  # the latter when there are no file descriptors left
                 logger.error("%s", error)
             await asyncio.sleep(HOUSEKEEPING_S)
+
+    def _is_time_for_database(self) -> bool:
+        """Whether to open it though nothing waits: one that is away is noticed before it is needed."""
+        return self.archive.state is None and clock.monotonic_ms() - self.started_ms >= DATABASE_DELAY_MS
 
     def _keep_measured(self, upstream: str) -> None:
         with contextlib.suppress(UsageError):  # a forged advertisement may name any address
