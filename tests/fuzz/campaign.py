@@ -16,6 +16,8 @@ from pathlib import Path
 from tests.fuzz.registry import TARGETS
 
 AT_ONCE = 2
+ANY_SEED = 0
+"""The fuzzer draws one."""
 GRACE_S = 60
 """For importing, for the inputs to begin with, and for the last input."""
 REPOSITORY = Path(__file__).parents[2]
@@ -35,16 +37,23 @@ class Outcome:
     """Empty, or what went wrong and with which input."""
 
 
-def run(names: Sequence[str], *, seconds: int, folder: Path) -> Iterator[Outcome]:
-    """Fuzz each target for so long; outcomes in the order of the names."""
+def run(names: Sequence[str], *, seconds: int, folder: Path, seed: int = ANY_SEED) -> Iterator[Outcome]:
+    """Fuzz each target for so long; outcomes in the order of the names.
+
+    Args:
+        names: of TARGETS.
+        seconds: for each.
+        folder: takes a folder for each.
+        seed: of what is tried; the same one tries the same, as far as the time allows.
+    """
     with ThreadPoolExecutor(AT_ONCE) as runners:
-        yield from runners.map(lambda name: _fuzz(name, seconds, folder / name), names)
+        yield from runners.map(lambda name: _fuzz(name, seconds, folder / name, seed), names)
 
 
-def _fuzz(name: str, seconds: int, folder: Path) -> Outcome:
+def _fuzz(name: str, seconds: int, folder: Path, seed: int) -> Outcome:
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "log"
-    command = [sys.executable, "-m", "tests.fuzz.run_target", name, str(folder), str(seconds)]
+    command = [sys.executable, "-m", "tests.fuzz.run_target", name, str(folder), str(seconds), str(seed)]
     with log.open("wb") as output:
         try:
             code = subprocess.run(

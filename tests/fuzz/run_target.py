@@ -1,4 +1,4 @@
-"""Fuzz one target in this process, driven by coverage: `python -m tests.fuzz.run_target NAME FOLDER SECONDS`.
+"""Fuzz one target in this process, driven by coverage: `python -m tests.fuzz.run_target NAME FOLDER SECONDS SEED`.
 
 FOLDER gets the inputs that reached something new, in `new`, and one that broke something, in `broken`.
 """
@@ -25,25 +25,26 @@ _STEP = 1_000
 
 def main() -> None:
     """Run; ends the process."""
-    name, folder, seconds = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
+    name, folder, seconds, seed = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
     with atheris.instrument_imports(include=list(OURS)):
         target = target_named(name)
     for inner in ("new", "seeds", "broken"):
         (folder / inner).mkdir(parents=True, exist_ok=True)
-    for number, seed in enumerate((*target.seeds(), *corpus(name))):
-        (folder / "seeds" / f"{number:04d}").write_bytes(seed)
+    for number, octets in enumerate((*target.seeds(), *corpus(name))):
+        (folder / "seeds" / f"{number:04d}").write_bytes(octets)
     (folder / "words").write_text("".join(f'"{_escaped(word)}"\n' for word in target.words))
-    atheris.Setup(_options(target, folder, seconds), _counted(Bounded(target.one_input), folder))
+    atheris.Setup(_options(target, folder, seconds, seed), _counted(Bounded(target.one_input), folder))
     atheris.Fuzz()
 
 
-def _options(target: Target, folder: Path, seconds: int) -> list[str]:
+def _options(target: Target, folder: Path, seconds: int, seed: int) -> list[str]:
     return [
         sys.argv[0],
         *(str(folder / inner) for inner in ("new", "seeds")),
         *([f"-dict={folder / 'words'}"] if target.words else []),
         f"-artifact_prefix={folder / 'broken'}/",
         f"-max_total_time={seconds}",
+        f"-seed={seed}",
         f"-max_len={target.max_bytes}",
         f"-timeout={TIMEOUT_S}",
         f"-rss_limit_mb={MOST_MEMORY_MB}",
