@@ -163,11 +163,12 @@ static bool segment_of(const Lane *lane, const Message *message, int64_t now, Py
            now_ms(CLOCK_MONOTONIC) < PyLong_AsLongLong(PyTuple_GET_ITEM(segment, 2));
 }
 
-static PyObject *grown(const Lane *lane, const Message *message, const uint8_t *packet, size_t length, size_t header,
+/* `octets` hold the document from `offset` on: a packet, or with 0 nothing but the document. */
+static PyObject *grown(const Lane *lane, const Message *message, const uint8_t *octets, size_t length, size_t offset,
                        const Secret *known, Sha256 *running)
 {
-    const uint8_t *xml = packet + header + UDP_HEADER;
-    size_t kept = length - strlen("</m>"), kept_xml = kept - header - UDP_HEADER;
+    const uint8_t *xml = octets + offset;
+    size_t kept = length - strlen("</m>"), kept_xml = kept - offset;
     PyObject *route = lookup(lane->routes, &message->route, NULL), *elements;
     int64_t now = now_ms(CLOCK_REALTIME), age_ms;
     if (!route || !PyTuple_CheckExact(route) || PyTuple_GET_SIZE(route) != 2 ||
@@ -182,7 +183,7 @@ static PyObject *grown(const Lane *lane, const Message *message, const uint8_t *
     PyObject *result = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)most);
     if (!result)
         return NULL;
-    uint8_t *begin = (uint8_t *)PyBytes_AS_STRING(result), *at = put(begin, packet, kept), *added = at;
+    uint8_t *begin = (uint8_t *)PyBytes_AS_STRING(result), *at = put(begin, octets, kept), *added = at;
     at = PUT(at, "<mrp><up>");
     at = put(at, message->latest.at, message->latest.length);
     at = put(at, PyBytes_AS_STRING(lane->point), point);
@@ -207,42 +208,59 @@ static PyObject *grown(const Lane *lane, const Message *message, const uint8_t *
     }
     at = PUT(at, "</mrp></m>");
     size_t new_length = (size_t)(at - begin);
-    if ((Py_ssize_t)(new_length - header - UDP_HEADER) > lane->room || new_length > LONGEST_PACKET) {
+    if ((offset && (Py_ssize_t)(new_length - offset) > lane->room) || new_length > LONGEST_PACKET) {
         Py_DECREF(result);
         return NULL;
     }
-    set_lengths(begin, new_length, packet, length, header);
+    if (offset)
+        set_lengths(begin, new_length, octets, length, offset - UDP_HEADER);
     if (_PyBytes_Resize(&result, (Py_ssize_t)new_length) != 0)
         return NULL;
     return result;
 }
 
-static PyObject *extend(const Lane *lane, const uint8_t *packet, size_t length)
+/* `ends` are the two addresses of the IPv4 header. */
+static PyObject *extend(const Lane *lane, const uint8_t *octets, size_t length, size_t offset, const uint8_t *ends)
 {
     Message message;
     Sha256 running;
-    size_t header = header_of(packet, length);
-    Cursor cursor = {packet + header + UDP_HEADER, packet + length};
-    if (!header || !request(&cursor, &message) || message.source_address != packet_address(packet + 12) ||
-        message.destination_address != packet_address(packet + 16) || is_own(lane, message.source_address))
+    Cursor cursor = {octets + offset, octets + length};
+    if (!request(&cursor, &message) || message.source_address != packet_address(ends) ||
+        message.destination_address != packet_address(ends + 4) || is_own(lane, message.source_address))
         return NULL;
     PyObject *template = lookup(lane->questions, &message.metrics, NULL);
     if (!template || !PyTuple_CheckExact(template) || !records(&cursor, &message, template, lane))
         return NULL;
     const Secret *known = NULL;
-    if (lane->verifies && !(known = trusted(lane, &message, packet + header + UDP_HEADER, &running)))
+    if (lane->verifies && !(known = trusted(lane, &message, octets + offset, &running)))
         return NULL;
-    return grown(lane, &message, packet, length, header, known, &running);
+    return grown(lane, &message, octets, length, offset, known, &running);
+}
+
+static PyObject *or_none(PyObject *result)
+{
+    if (!result && !PyErr_Occurred())
+        Py_RETURN_NONE;
+    return result;
 }
 
 static PyObject *lane_extended(Lane *lane, PyObject *packet)
 {
     if (!PyBytes_CheckExact(packet))
         return PyErr_Format(PyExc_TypeError, "a packet is bytes");
-    PyObject *result = extend(lane, (const uint8_t *)PyBytes_AS_STRING(packet), (size_t)PyBytes_GET_SIZE(packet));
-    if (!result && !PyErr_Occurred())
-        Py_RETURN_NONE;
-    return result;
+    const uint8_t *octets = (const uint8_t *)PyBytes_AS_STRING(packet);
+    size_t length = (size_t)PyBytes_GET_SIZE(packet), header = header_of(octets, length);
+    return or_none(header ? extend(lane, octets, length, header + UDP_HEADER, octets + 12) : NULL);
+}
+
+static PyObject *lane_grown(Lane *lane, PyObject *const *arguments, Py_ssize_t count_of_arguments)
+{
+    if (count_of_arguments != 2 || !PyBytes_CheckExact(arguments[0]) || !PyBytes_CheckExact(arguments[1]) ||
+        PyBytes_GET_SIZE(arguments[1]) != 8)
+        return PyErr_Format(PyExc_TypeError, "grown(document, ends): bytes, and eight octets");
+    const uint8_t *xml = (const uint8_t *)PyBytes_AS_STRING(arguments[0]);
+    const uint8_t *ends = (const uint8_t *)PyBytes_AS_STRING(arguments[1]);
+    return or_none(extend(lane, xml, (size_t)PyBytes_GET_SIZE(arguments[0]), 0, ends));
 }
 
 static int lane_init(Lane *lane, PyObject *arguments, PyObject *names)
@@ -310,6 +328,8 @@ static PyObject *prepared(PyObject *module, PyObject *secret)
 
 static PyMethodDef lane_methods[] = {
     {"extended", (PyCFunction)lane_extended, METH_O, "The packet with this point's record; None if it is not usual."},
+    {"grown", (PyCFunction)(void (*)(void))lane_grown, METH_FASTCALL,
+     "The same for a document alone, whose packet has these two addresses; however long it gets."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -14,13 +14,15 @@ from functools import cache
 from ipaddress import IPv4Address
 from typing import TYPE_CHECKING, Any
 
+from interceptor.packet import decode_packet, with_payload
 from processor.pipeline import Pipeline
 from processor.segment_table import FRESH_MS, SegmentTable
+from schemas.errors import MessageError, PacketError
 from schemas.glance import Glance, TagText, glance_at
 from schemas.keyring import HmacKey
 from schemas.message import MAX_RECORDS, Message
 from schemas.metrics import METRICS, ScalarStatistics, statistic_fields
-from schemas.payload import COMPRESSED
+from schemas.payload import COMPRESSED, payload_from_xml, xml_from_payload
 
 try:
     from mp.fast_lane import _lane
@@ -53,8 +55,8 @@ class FastLane:
         self._prepared: dict[str, bytes] = {}
         identity = pipeline.identity
         self._lane: Any = None
-        self.extended: Callable[[bytes], bytes | None] = _nothing
-        """The packet with this point's record; None when the pipeline has to look at it."""
+        self._room = room
+        self._extended: Callable[[bytes], bytes | None] = _nothing
         if _lane is not None:
             self._lane = _lane.Lane(
                 own=b"".join(IPv4Address(address).packed for address in sorted(identity.all_addresses)),
@@ -64,7 +66,25 @@ class FastLane:
                 fresh_ms=FRESH_MS,
                 verifies=pipeline.trust.verifies,
             )
-            self.extended = self._lane.extended
+            self._extended = self._lane.extended
+
+    def extended(self, packet: bytes) -> bytes | None:
+        """The packet with this point's record; None when the pipeline has to look at it."""
+        extended = self._extended(packet)
+        return self._extended_inside(packet) if extended is None and self._lane is not None else extended
+
+    def _extended_inside(self, packet: bytes) -> bytes | None:
+        """The same for one that comes deflated."""
+        try:
+            datagram = decode_packet(packet)
+            if datagram.payload[:1] != COMPRESSED:
+                return None
+            document = xml_from_payload(datagram.payload)
+        except (PacketError, MessageError):
+            return None
+        grown = self._lane.grown(document, packet[12:20])
+        payload = None if grown is None else payload_from_xml(grown, self._room)
+        return None if payload is None else with_payload(datagram, payload)
 
     @property
     def tables(self) -> tuple[dict[bytes, Any], ...]:
@@ -80,9 +100,9 @@ class FastLane:
 
     def take_down(self, payload: bytes) -> None:
         """The pipeline has just forwarded this payload."""
-        if self._lane is None or payload[:1] == COMPRESSED:
+        if self._lane is None:
             return
-        glance = glance_at(payload)
+        glance = glance_at(xml_from_payload(payload))
         segment = self._segments.known(glance.latest_point)
         template = _template(glance.metrics)
         if segment is None or template is None or not self._is_repeated(glance):

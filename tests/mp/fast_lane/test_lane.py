@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import replace
 from importlib import import_module
 
@@ -21,7 +22,7 @@ from schemas.authentication import sealed, signed_request
 from schemas.errors import PacketError
 from schemas.keyring import NO_KEYS, HmacKey, KeyIdentity, Keyring, SigningKey
 from schemas.message import MAX_RECORDS, MeasureRequest, Message, SegmentRecord, SegmentState
-from schemas.payload import payload_from_xml
+from schemas.payload import COMPRESSED, payload_from_xml, xml_from_payload
 from schemas.xml_writer import END_TAG, head_to_xml, message_to_xml, untagged_record
 from tests.interceptor.datagram import build_datagram, recomputed
 from tests.statistics import segment_statistics
@@ -103,7 +104,7 @@ class Point:
         """What the lane makes of it, which must be what the pipeline makes of it if it is anything."""
         extended = self.lane.extended(packet)
         if extended is not None:
-            record = decode_packet(extended).payload.rsplit(b"<mrp>", 1)[1]
+            record = xml_from_payload(decode_packet(extended).payload).rsplit(b"<mrp>", 1)[1]
             written_at_ms = int(record.partition(b"<ts>")[2].partition(b"<")[0])
             assert abs(written_at_ms - clock.now_ms()) < 5000
             decision = self._decision(packet, written_at_ms)
@@ -145,6 +146,39 @@ def test_a_packet_like_one_before_is_extended_as_the_pipeline_would(
     assert point.extended(packet) is not None
 
 
+def deflated(xml: bytes) -> bytes:
+    payload = payload_from_xml(xml, len(xml) - 1)
+    assert payload is not None and payload[:1] == COMPRESSED
+    return payload
+
+
+@pytest.mark.parametrize("points", [1, 3, 5, 9])
+@pytest.mark.parametrize("keyring", [NO_KEYS, ONE_KEY], ids=["unsigned", "signed"])
+def test_one_that_comes_deflated_is_extended_as_the_pipeline_would(points: int, keyring: Keyring) -> None:
+    request = replace(REQUEST, metrics=("delay", "loss", "jitter", "rtt"))
+    point = Point(keyring, is_required=keyring is not NO_KEYS)
+    point.knows(f"10.0.0.{points + 1}")
+    point.seen(datagram(deflated(document(points, request, keyring))))
+    another = replace(request, id="cd" * 16, created_at_ms=7, copy=2)
+    grown = point.extended(datagram(deflated(document(points, another, keyring)), ttl=9))
+    assert grown is not None
+    assert grown == recomputed(grown)
+    leaves = decode_packet(grown).payload
+    assert (leaves[:1] == COMPRESSED) == (len(xml_from_payload(leaves)) > ROOM)
+    assert (leaves[:1] == COMPRESSED) == (points > 1)
+
+
+def test_a_deflated_one_that_leaves_no_room_or_is_broken_is_left_to_the_pipeline() -> None:
+    payload = deflated(document(3))
+    tight = Point(room=len(payload))
+    tight.lane.take_down(document(3))
+    assert tight.extended(datagram(payload)) is None
+    point = Point().seen(datagram(payload))
+    assert point.extended(datagram(payload)) is not None
+    for broken in (payload[:-1], payload + b"x", payload[:1] + b"\x07" + payload[2:], COMPRESSED):
+        assert point.lane.extended(datagram(broken)) is None
+
+
 def test_each_metric_with_an_element_of_its_own_but_one_is_read() -> None:
     for asked in ("delay", "loss", "jitter", "rtt", "rtt jitter loss delay", "distribution", "delay hops"):
         packet = datagram(document(1, replace(REQUEST, metrics=tuple(asked.split()))))
@@ -182,7 +216,6 @@ def test_nothing_is_extended_before_the_pipeline_has_seen_its_like() -> None:
         lambda xml: xml.replace(b"<mrp>", b"<mrp> "),
         lambda xml: xml + b"\n",
         lambda xml: xml.replace(b"10.0.0.2</up>", b"10.0.0.5</up>"),
-        lambda xml: payload_from_xml(xml * 1, len(xml) - 1),
     ],
 )
 def test_what_is_not_usual_is_left_to_the_pipeline(change: object) -> None:
@@ -311,7 +344,10 @@ PIECES = (
 
 
 @pytest.mark.parametrize("keyring", [NO_KEYS, ONE_KEY], ids=["unsigned", "signed"])
-def test_whatever_is_done_to_a_message_the_lane_does_nothing_that_the_pipeline_would_not(keyring: Keyring) -> None:
+@pytest.mark.parametrize("form", [bytes, deflated], ids=["plain", "deflated"])
+def test_whatever_is_done_to_a_message_the_lane_does_nothing_that_the_pipeline_would_not(
+    keyring: Keyring, form: Callable[[bytes], bytes]
+) -> None:
     rng = random.Random(21)
     usual = document(keyring=keyring)
     point = Point(keyring).seen(datagram(usual))
@@ -321,9 +357,9 @@ def test_whatever_is_done_to_a_message_the_lane_does_nothing_that_the_pipeline_w
         for _ in range(rng.choice((1, 1, 2))):
             at = rng.randrange(len(changed))
             changed = changed[:at] + rng.choice(PIECES) + changed[at + rng.choice((0, 1, 1, 2, 20)) :]
-        extended += (
-            changed != usual and point.extended(with_payload(decode_packet(USUAL_PACKET), changed)) is not None
-        )
+        if changed != usual:
+            packet = with_payload(decode_packet(USUAL_PACKET), form(changed))
+            extended += point.extended(packet) is not None
     assert extended > 30 if keyring is NO_KEYS else extended == 0
 
 
