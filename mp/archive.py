@@ -93,15 +93,19 @@ class Archive:
     async def record(self, result: PathResult) -> tuple[str, ...]:
         """Make a result durable; gives warnings for whoever asked.
 
+        That a request waits reaches the database with whatever is drained next: most answers come sooner, and then
+        both are one transaction.
+
         Raises:
             StoreError: the spool refuses; nothing is durable.
             MessageError: what no database would take.
         """
         await self._keep(document_from_result(result), result.id)
         if result.status is ResultStatus.PENDING:
+            if self._recorder is None:
+                self.drain_soon()  # to open the database takes longer than most answers
             return ()
-        assert self._draining is not None  # drain_soon has just seen to it
-        await asyncio.wait((self._draining,), timeout=DATABASE_GRACE_S)
+        await asyncio.wait((self.drain_soon(),), timeout=DATABASE_GRACE_S)
         state = self.state
         if state is None or state.last_error is None:
             return ()
@@ -114,6 +118,7 @@ class Archive:
             StoreError: the spool refuses; nothing is durable.
         """
         await self._keep(document_from_check(check), check.id)
+        self.drain_soon()
 
     async def _keep(self, document: Document, key: str) -> None:
         """Wait until the document is durable; those that come while the disk is busy go to it together."""
@@ -122,7 +127,6 @@ class Archive:
         if unwritten.writing is None:
             unwritten.writing = asyncio.create_task(self._write(unwritten), name="write spool")
         await asyncio.shield(unwritten.writing)
-        self.drain_soon()
 
     async def _write(self, unwritten: _Unwritten) -> None:
         async with self._disk:
@@ -134,11 +138,12 @@ class Archive:
                 logger.error("%s", error)
                 raise
 
-    def drain_soon(self) -> None:
-        """Bring what waits to the database; if that is under way, once more after it."""
+    def drain_soon(self) -> asyncio.Task[None]:
+        """Bring what waits to the database; if that is under way, once more after it. The task ends after both."""
         self._more = True
         if self._draining is None or self._draining.done():
             self._draining = asyncio.create_task(self._drain(), name="drain spool")
+        return self._draining
 
     async def close(self) -> None:
         """Finish what is under way; what waits is there the next time."""

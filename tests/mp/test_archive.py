@@ -36,6 +36,28 @@ def test_a_recorded_answer_is_in_the_database_when_record_returns(tmp_path: Path
     assert asyncio.run(story()) == ()
 
 
+def test_a_note_that_a_request_waits_comes_to_the_database_with_what_is_drained_next(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'results.db'}"
+    before, waiting = result((usual(0),), identifier="f" * 32), unanswered()
+
+    async def story() -> None:
+        archive = Archive(url, tmp_path)
+        archive.open()
+        await archive.record(before)
+        await archive.drain_soon()
+        await archive.record(waiting)
+        assert archive.waiting == 1
+        assert Spool(tmp_path / "spool.db").unfinished().keys() == {waiting.id}
+        await archive.drain_soon()  # as housekeeping does
+        assert archive.waiting == 0
+        await archive.close()
+
+    asyncio.run(story())
+    store = ResultStore(url)
+    assert store.get(waiting.id) == waiting
+    store.close()
+
+
 def test_with_the_database_away_the_answer_waits_in_the_spool_and_says_so(tmp_path: Path) -> None:
     async def story() -> tuple[str, ...]:
         archive = Archive(f"sqlite:///{tmp_path / 'later' / 'results.db'}", tmp_path)
