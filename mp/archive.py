@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 DATABASE_GRACE_S = 0.25
-"""How long an answer waits for the database, so that whoever asked finds the row there; durable it is before."""
+"""How long an answer waits for a database of which it is not known that it is there, to be able to say so."""
+DRAIN_AFTER_S = 0.01
+"""The answer leaves first: what goes to the database takes the interpreter from it for some milliseconds."""
 INTERRUPTED = "the measurement point ended while the request waited"
 """Why a request failed that was noted by an earlier run of this point, and not answered."""
 UPKEEP_S = 20
@@ -58,6 +60,7 @@ class Archive:
         self._spool: Spool | None = None
         self._recorder: Recorder | None = None
         self._draining: asyncio.Task[None] | None = None
+        self._drain_timer: asyncio.TimerHandle | None = None
         self._unwritten = _Unwritten()
         self._disk = asyncio.Lock()
         self._upkeep: asyncio.Task[None] | None = None
@@ -93,17 +96,21 @@ class Archive:
     async def record(self, result: PathResult) -> tuple[str, ...]:
         """Make a result durable; gives warnings for whoever asked.
 
-        That a request waits reaches the database with whatever is drained next: most answers come sooner, and then
-        both are one transaction.
+        The database has an answer a moment later. That a request waits reaches it with whatever is drained next:
+        most answers come sooner, and then both are one transaction.
 
         Raises:
             StoreError: the spool refuses; nothing is durable.
             MessageError: what no database would take.
         """
         await self._keep(document_from_result(result), result.id)
+        state = self.state
         if result.status is ResultStatus.PENDING:
-            if self._recorder is None:
+            if state is None:
                 self.drain_soon()  # to open the database takes longer than most answers
+            return ()
+        if state is not None and state.last_error is None:
+            self._drain_in_a_moment()
             return ()
         await asyncio.wait((self.drain_soon(),), timeout=DATABASE_GRACE_S)
         state = self.state
@@ -118,7 +125,7 @@ class Archive:
             StoreError: the spool refuses; nothing is durable.
         """
         await self._keep(document_from_check(check), check.id)
-        self.drain_soon()
+        self._drain_in_a_moment()
 
     async def _keep(self, document: Document, key: str) -> None:
         """Wait until the document is durable; those that come while the disk is busy go to it together."""
@@ -145,8 +152,19 @@ class Archive:
             self._draining = asyncio.create_task(self._drain(), name="drain spool")
         return self._draining
 
+    def _drain_in_a_moment(self) -> None:
+        if self._drain_timer is None:
+            self._drain_timer = asyncio.get_running_loop().call_later(DRAIN_AFTER_S, self._drain_now)
+
+    def _drain_now(self) -> None:
+        self._drain_timer = None
+        self.drain_soon()
+
     async def close(self) -> None:
         """Finish what is under way; what waits is there the next time."""
+        if self._drain_timer is not None:
+            self._drain_timer.cancel()
+            self._drain_now()
         if self._upkeep is not None:
             self._upkeep.cancel()
             await asyncio.gather(self._upkeep, return_exceptions=True)

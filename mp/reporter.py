@@ -12,9 +12,12 @@ from mp.report_connections import ReportConnections
 from processor.decision import Report
 from schemas import framing
 from schemas.errors import MessageError
+from schemas.payload import payload_from_xml
 
 logger = logging.getLogger(__name__)
 
+SEGMENT_BYTES = 1_400
+"""What is no longer goes into one TCP segment on nearly every path."""
 MAX_UNDER_WAY = 256
 """A flood of requests must not become a flood of connections; what is above is dropped and counted."""
 MAX_UNDER_WAY_PER_ASKER = 32
@@ -86,7 +89,7 @@ class Reporter:
     async def _carry(self, key: _Key, report: Report) -> None:
         deadline_ms = clock.monotonic_ms() + min(report.lifetime_ms, MAX_LIFETIME_MS)
         retry_s = FIRST_RETRY_S
-        frame = framing.frame_to_bytes(framing.Report(payload=report.payload, final=report.final))
+        frame = framing.frame_to_bytes(framing.Report(payload=_small(report.payload), final=report.final))
         for attempt in range(1, MAX_ATTEMPTS + 1):
             try:
                 answer = await asyncio.wait_for(
@@ -114,3 +117,10 @@ class Reporter:
             case _:
                 self.counters["refused"] += 1
                 logger.info("report %s part %d to %s refused: %s", report.id, report.part, report.asker, answer)
+
+
+def _small(payload: bytes) -> bytes:
+    """What takes more than one segment is deflated: each further one delays the answer."""
+    if len(payload) <= SEGMENT_BYTES:
+        return payload
+    return payload_from_xml(payload, len(payload) - 1) or payload

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import cache
 from typing import TypeVar, assert_never
 
 from receiver.caveats import caveats_of_path, caveats_of_segments
@@ -271,10 +272,14 @@ def _values(metric: Metric, record: SegmentRecord) -> dict[str, float | int | bo
     statistics = record.metrics.get(metric.name)
     if statistics is None:
         return {"value": None, "unit": metric.unit, "count": 0, "state": UNSUPPORTED}
-    others = [field.name for field in fields(statistics) if field.name not in _SHOWN_OTHERWISE]
     return {
         "value": headline(statistics) if is_defined(metric, record) else None,
         "unit": metric.unit,
         "count": samples_of(metric, record),
-        **{other: getattr(statistics, other) for other in others},
+        **{other: getattr(statistics, other) for other in _others(type(statistics))},
     }
+
+
+@cache
+def _others(kind: type[Statistics]) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(kind) if field.name not in _SHOWN_OTHERWISE)

@@ -54,6 +54,8 @@ def request_standing(request: MeasureRequest, keyring: Keyring) -> Standing:
 
 def record_standings(message: Message, keyring: Keyring) -> tuple[Standing, ...]:
     """What each record's tag is worth, in their order."""
+    if all(record.tag is None for record in message.records):
+        return (Standing.UNSIGNED,) * len(message.records)
     octets = head_to_xml(message.request)
     standings = []
     for record in message.records:

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
+from functools import cache
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -251,6 +252,7 @@ def sample_count(statistics: Statistics) -> int:
     return statistics.sent if isinstance(statistics, LossStatistics) else statistics.count
 
 
+@cache
 def statistic_fields(kind: type[Statistics]) -> tuple[tuple[str, str, int, type], ...]:
     """The statistics of a kind in wire order: (field name, attribute name, decimals, int | float | bool | str)."""
     types: dict[str, type] = {"int": int, "float": float, "bool": bool, "str": str}

@@ -96,6 +96,21 @@ class _Rule:
     required: Mapping[str, Convert] = field(default_factory=dict)
     optional: Mapping[str, Convert] = field(default_factory=dict)
 
+    def values(self, name: str, attributes: Mapping[str, str]) -> dict[str, Any]:
+        """What the attributes of the element `name` say; ValueError when one may not be there, or is missing."""
+        if not attributes and not self.required:
+            return {}
+        if attributes.keys() != self.required.keys():
+            unknown = attributes.keys() - self.required.keys() - self.optional.keys()
+            if unknown:
+                raise ValueError(f"got attribute {min(unknown)[:40]!r} on {name}, expected none of that name")
+            missing = self.required.keys() - attributes.keys()
+            if missing:
+                raise ValueError(f"{name} without attribute {min(missing)!r}, expected it")
+        if max(map(len, attributes.values())) > _MAX_TEXT:
+            raise ValueError(f"got a longer attribute, expected at most {_MAX_TEXT} characters")
+        return {key: (self.required.get(key) or self.optional[key])(text) for key, text in attributes.items()}
+
 
 def _metric_rule(kind: type[Statistics], **more: Convert) -> _Rule:
     return _Rule(required=more | {wire: _BY_TYPE[value_type] for _, wire, _, value_type in statistic_fields(kind)})
@@ -147,7 +162,7 @@ _GRAMMAR: Mapping[str, _Rule] = MappingProxyType(
 class _Element:
     """One open element: what has been seen of it so far."""
 
-    __slots__ = ("attributes", "children", "name", "rule", "text", "turn")
+    __slots__ = ("attributes", "children", "count", "name", "rule", "text", "turn")
 
     def __init__(self, name: str, rule: _Rule, attributes: dict[str, Any]) -> None:
         self.name = name
@@ -156,20 +171,24 @@ class _Element:
         self.children: list[tuple[str, Any]] = []
         self.text = ""
         self.turn = 0
+        """Place in the sequence of children."""
+        self.count = 0
+        """Children of that place."""
 
     def admit(self, name: str) -> None:
         """Step through the sequence to `name`; ValueError when it may not come now."""
         sequence = self.rule.children
-        seen = sum(1 for child, _ in self.children if child == name) if self.children else 0
         while self.turn < len(sequence):
             child, fewest, most = sequence[self.turn]
             if child == name:
-                if seen >= most:
-                    raise ValueError(f"got {name} {seen + 1} times, expected at most {most}")
+                self.count += 1
+                if self.count > most:
+                    raise ValueError(f"got {name} {self.count} times, expected at most {most}")
                 return
-            if fewest and not any(have == child for have, _ in self.children):
+            if self.count < fewest:
                 raise ValueError(f"got {name[:40]!r}, expected {child}")
             self.turn += 1
+            self.count = 0
         raise ValueError(f"got {name[:40]!r}, expected {'the end of ' + self.name if sequence else 'no element'}")
 
     def close(self) -> Any:
@@ -180,8 +199,9 @@ class _Element:
         if self.text.strip(_XML_SPACE) or (self.text and not rule.children):
             raise ValueError(f"got text {self.text[:40]!r}, expected none")
         for child, fewest, _ in rule.children[self.turn :]:
-            if fewest and not any(have == child for have, _ in self.children):
+            if self.count < fewest:
                 raise ValueError(f"got the end, expected {child}")
+            self.count = 0
         return _BUILDERS[self.name](self)
 
 
@@ -279,16 +299,9 @@ class _Reader:
         elif name != "m":
             raise ValueError(f"got the root {name[:40]!r}, expected m")
         rule = _GRAMMAR[name]
-        unknown = attributes.keys() - rule.required.keys() - rule.optional.keys()
-        if unknown:
-            raise ValueError(f"got attribute {min(unknown)[:40]!r} on {name}, expected none of that name")
-        missing = rule.required.keys() - attributes.keys()
-        if missing:
-            raise ValueError(f"{name} without attribute {min(missing)!r}, expected it")
-        if max(map(len, attributes.values()), default=0) > _MAX_TEXT:
-            raise ValueError(f"got a longer attribute, expected at most {_MAX_TEXT} characters")
-        converters = {**rule.required, **rule.optional}
-        self.open.append(_Element(name, rule, {key: converters[key](text) for key, text in attributes.items()}))
+        self.open.append(
+            _Element(name, rule, rule.values(name, attributes) if attributes or rule.required else {})
+        )
 
     def end(self, name: str) -> None:
         value = self.open[-1].close()  # while it is open, so that an error names it

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from base64 import urlsafe_b64encode
 from collections.abc import Mapping
 
@@ -18,20 +19,22 @@ OWN_ELEMENT = tuple(name for name, metric in METRICS.items() if metric.statistic
 
 def _decimal(value: float, decimals: int) -> str:
     # Clocks that jump by hours make moments which no reader takes, and the whole message would be lost with them.
-    text = f"{max(-_GREATEST_NUMBER, min(_GREATEST_NUMBER, value)):.{decimals}f}"
-    if "." in text:
+    if not -_GREATEST_NUMBER <= value <= _GREATEST_NUMBER:
+        value = math.copysign(_GREATEST_NUMBER, value)
+    text = f"{value:.{decimals}f}"
+    if decimals:
         text = text.rstrip("0").rstrip(".")
     return "0" if text in ("-0", "") else text
 
 
 def _wire_value(value: object, decimals: int) -> str:
     match value:
+        case float():
+            return _decimal(value, decimals)
         case bool():
             return "1" if value else "0"
         case int():
             return str(value)
-        case float():
-            return _decimal(value, decimals)
         case str():
             return value
     raise TypeError(f"a statistic is bool, int, float or str, not {type(value).__name__}")
