@@ -68,6 +68,8 @@ comes until the process has looked at the service again: it must not seem hung, 
 and who asks anew must not wait behind them."""
 LOOK_AT_CLOCK = 64
 """How many usual packets are extended between two looks at the clock: less than a millisecond's work."""
+MOST_DUE = 16
+"""Packets of one turn, extended at once, of which the service hears; those of others soon come again."""
 RETELL_MS = 250
 """How often the service hears that a measured segment is of use: four times in the shortest `sleep_after_s`."""
 
@@ -125,7 +127,8 @@ class PacketProcess:
         """Lets all other packets that wait go on as they came, and says how many they were."""
         self._lane = self._new_lane()
         self._took_down_at_ms = 0
-        self._forgot_at_ms = 0
+        self._due: list[bytes] = []
+        """Packets that the fast lane has taken, and of which the service is to hear."""
 
     def extended(self, packet: bytes) -> bytes | None:
         """What goes on in place of a usual packet; None when `handle` must see it."""
@@ -134,6 +137,8 @@ class PacketProcess:
         extended = self._lane.extended(packet)
         if extended is not None:
             self.extended_at_once = number = self.extended_at_once + 1
+            if self._lane.is_due and len(self._due) < MOST_DUE:
+                self._due.append(packet)
             if not number % LOOK_AT_CLOCK:
                 self._is_late = clock.monotonic_ms() - self.turn_began_ms > LONGEST_TURN_MS
         return extended
@@ -190,23 +195,34 @@ class PacketProcess:
         self._counters["relayed"] += 1
 
     def _new_lane(self) -> FastLane:
-        def silent_until_ms(upstream: str) -> int:
+        def upstream_silent_until_ms(upstream: str) -> int:
             return self._told_at_ms.get((upstream, False), -RETELL_MS) + RETELL_MS
 
-        return FastLane(self._pipeline, self._segments, room=self._room, silent_until_ms=silent_until_ms)
+        def path_silent_until_ms(destination: str) -> int:
+            return self._asked_at_ms.get(destination, -ASKED_AGAIN_MS) + ASKED_AGAIN_MS
+
+        return FastLane(
+            self._pipeline,
+            self._segments,
+            room=self._room,
+            upstream_silent_until_ms=upstream_silent_until_ms,
+            path_silent_until_ms=path_silent_until_ms,
+        )
 
     def _take_down(self, payload: bytes) -> None:
-        """Seldom, since a stranger may send packets each of which is of a new kind.
-
-        All is forgotten now and then, so that the pipeline sees one packet of each kind and tells the service.
-        """
+        """Seldom, since a stranger may send packets each of which is of a new kind."""
         now_ms = clock.monotonic_ms()
-        if now_ms - self._forgot_at_ms >= RETELL_MS:
-            self._forgot_at_ms = now_ms
-            self._lane.forget()
         if now_ms != self._took_down_at_ms:
             self._took_down_at_ms = now_ms
             self._lane.take_down(payload)
+
+    def note(self) -> None:
+        """Tell the service of what went on at once: now that it is on its way."""
+        for packet in self._due:
+            payload = decode_packet(packet).payload
+            self._pipeline.note(payload)
+            self._lane.take_down(payload)
+        self._due.clear()
 
     def read_events(self) -> None:
         """Take in what the service says, without waiting."""
@@ -238,21 +254,25 @@ class PacketProcess:
         )
 
     def _take(self, event: Event) -> None:
-        self._lane.forget()
         match event:
             case SegmentKnown():
                 self._segments.put(PreparedSegment.of(event.upstream, event.newest_sample_at_ms, event.metrics))
+                self._lane.segment_changed(event.upstream)
             case SegmentGone():
                 self._segments.remove(event.upstream)
+                self._lane.segment_changed(event.upstream)
                 for hello in (False, True):
                     self._told_at_ms.pop((event.upstream, hello), None)
             case CredentialsChanged():
                 self._pipeline.trust = _trust(event.credentials)
                 self._lane = self._new_lane()
             case PathKnown():
+                if event.destination not in self._tails:
+                    self._lane.path_changed(event.destination)
                 self._tails.put(event.destination, _tail(event))
             case PathGone():
                 self._tails.remove(event.destination)
+                self._lane.path_changed(event.destination)
             case HostChanged():
                 self._room = event.room
                 self._pipeline.identity = PointIdentity(
@@ -355,6 +375,7 @@ def _serve(bridge: socket.socket, setup: Setup, stop: int) -> None:
             if queue.fileno() in ready:
                 process.turn_began_ms = clock.monotonic_ms()
                 queue.process_pending()
+                process.note()
 
 
 @contextlib.contextmanager

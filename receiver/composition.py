@@ -6,9 +6,8 @@ An undefined segment makes the path undefined; "all lost" is defined (RFC 6049 s
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from functools import cache
-from typing import TypeVar, assert_never
+from dataclasses import dataclass
+from typing import TypeVar, assert_never, get_args
 
 from receiver.caveats import caveats_of_path, caveats_of_segments
 from receiver.delay_quantiles import (
@@ -33,6 +32,7 @@ from schemas.metrics import (
     ScalarStatistics,
     Statistics,
     headline,
+    statistic_fields,
 )
 from schemas.metrics import Composition as Rule
 from schemas.result import ComposedMetric, Flag, Method, Quantiles, ResultStatus, SegmentResult
@@ -46,6 +46,12 @@ LEAST_STALE_S = 5.0
 
 # What a segment's metric already shows as `value` or `count`.
 _SHOWN_OTHERWISE = frozenset({"count", "sent", "mean_ms", "pdv_ms", "p99_ms", "value"})
+
+_OTHERS = {
+    kind: tuple(name for name, *_ in statistic_fields(kind) if name not in _SHOWN_OTHERWISE)
+    for kind in get_args(Statistics)
+}
+"""What a segment's metric shows besides."""
 
 _S = TypeVar("_S", bound=Statistics)
 
@@ -276,10 +282,5 @@ def _values(metric: Metric, record: SegmentRecord) -> dict[str, float | int | bo
         "value": headline(statistics) if is_defined(metric, record) else None,
         "unit": metric.unit,
         "count": samples_of(metric, record),
-        **{other: getattr(statistics, other) for other in _others(type(statistics))},
+        **{name: getattr(statistics, name) for name in _OTHERS[type(statistics)]},
     }
-
-
-@cache
-def _others(kind: type[Statistics]) -> tuple[str, ...]:
-    return tuple(field.name for field in fields(kind) if field.name not in _SHOWN_OTHERWISE)

@@ -11,9 +11,8 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
-from functools import cache
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from schemas.errors import ConfigurationError
 
@@ -252,10 +251,18 @@ def sample_count(statistics: Statistics) -> int:
     return statistics.sent if isinstance(statistics, LossStatistics) else statistics.count
 
 
-@cache
 def statistic_fields(kind: type[Statistics]) -> tuple[tuple[str, str, int, type], ...]:
     """The statistics of a kind in wire order: (field name, attribute name, decimals, int | float | bool | str)."""
-    types: dict[str, type] = {"int": int, "float": float, "bool": bool, "str": str}
-    return tuple(
-        (one.name, one.metadata["wire"], one.metadata["decimals"], types[str(one.type)]) for one in fields(kind)
-    )
+    return _FIELDS[kind]
+
+
+_TYPES: Mapping[str, type] = MappingProxyType({"int": int, "float": float, "bool": bool, "str": str})
+_FIELDS: Mapping[type, tuple[tuple[str, str, int, type], ...]] = MappingProxyType(
+    {
+        kind: tuple(
+            (one.name, one.metadata["wire"], one.metadata["decimals"], _TYPES[str(one.type)])
+            for one in fields(kind)
+        )
+        for kind in get_args(Statistics)
+    }
+)

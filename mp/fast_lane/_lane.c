@@ -23,7 +23,7 @@ typedef struct {
     Py_ssize_t room;
     unsigned most_records;
     long long fresh_ms;
-    char verifies;
+    char verifies, is_due;
 } Lane;
 
 /* `template` holds in turn what must stand there and the kind of value that follows; at its end what must stand. */
@@ -149,8 +149,15 @@ static int64_t now_ms(clockid_t clock)
     return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
+/* Whether Python wants to hear of a packet again: `until` has passed on the monotonic clock. */
+static void look_at_time(Lane *lane, PyObject *until)
+{
+    if (now_ms(CLOCK_MONOTONIC) >= PyLong_AsLongLong(until))
+        lane->is_due = 1;
+}
+
 /* Borrowed parts of a segment that was taken down, if it is still good. */
-static bool segment_of(const Lane *lane, const Message *message, int64_t now, PyObject **elements, int64_t *age_ms)
+static bool segment_of(Lane *lane, const Message *message, int64_t now, PyObject **elements, int64_t *age_ms)
 {
     PyObject *segment = lookup(lane->segments, &message->latest, &message->metrics);
     if (!segment || !PyTuple_CheckExact(segment) || PyTuple_GET_SIZE(segment) != 3)
@@ -159,20 +166,35 @@ static bool segment_of(const Lane *lane, const Message *message, int64_t now, Py
     *age_ms = now - PyLong_AsLongLong(PyTuple_GET_ITEM(segment, 1));
     if (*age_ms < 0)
         *age_ms = 0;
-    return PyBytes_CheckExact(*elements) && *age_ms <= lane->fresh_ms &&
-           now_ms(CLOCK_MONOTONIC) < PyLong_AsLongLong(PyTuple_GET_ITEM(segment, 2));
+    look_at_time(lane, PyTuple_GET_ITEM(segment, 2));
+    return PyBytes_CheckExact(*elements) && *age_ms <= lane->fresh_ms;
+}
+
+/* A borrowed reference to what was taken down of the route: the key's id, the secret, and when Python wants to hear
+   again that somebody asks for it, or None where only a request that walks is sure to be forwarded. */
+static PyObject *route_of(Lane *lane, const Message *message)
+{
+    PyObject *route = lookup(lane->routes, &message->route, NULL);
+    if (!route || !PyTuple_CheckExact(route) || PyTuple_GET_SIZE(route) != 3)
+        return NULL;
+    PyObject *until = PyTuple_GET_ITEM(route, 2);
+    if (message->walks)
+        return route;
+    if (until == Py_None)
+        return NULL;
+    look_at_time(lane, until);
+    return route;
 }
 
 /* `octets` hold the document from `offset` on: a packet, or with 0 nothing but the document. */
-static PyObject *grown(const Lane *lane, const Message *message, const uint8_t *octets, size_t length, size_t offset,
+static PyObject *grown(Lane *lane, const Message *message, const uint8_t *octets, size_t length, size_t offset,
                        const Secret *known, Sha256 *running)
 {
     const uint8_t *xml = octets + offset;
     size_t kept = length - strlen("</m>"), kept_xml = kept - offset;
-    PyObject *route = lookup(lane->routes, &message->route, NULL), *elements;
+    PyObject *route = route_of(lane, message), *elements;
     int64_t now = now_ms(CLOCK_REALTIME), age_ms;
-    if (!route || !PyTuple_CheckExact(route) || PyTuple_GET_SIZE(route) != 2 ||
-        !segment_of(lane, message, now, &elements, &age_ms))
+    if (!route || !segment_of(lane, message, now, &elements, &age_ms))
         return NULL;
     PyObject *key_id = PyTuple_GET_ITEM(route, 0);
     if (!PyBytes_CheckExact(key_id) || PyBytes_GET_SIZE(key_id) > LONGEST_KEY_ID)
@@ -220,11 +242,12 @@ static PyObject *grown(const Lane *lane, const Message *message, const uint8_t *
 }
 
 /* `ends` are the two addresses of the IPv4 header. */
-static PyObject *extend(const Lane *lane, const uint8_t *octets, size_t length, size_t offset, const uint8_t *ends)
+static PyObject *extend(Lane *lane, const uint8_t *octets, size_t length, size_t offset, const uint8_t *ends)
 {
     Message message;
     Sha256 running;
     Cursor cursor = {octets + offset, octets + length};
+    lane->is_due = 0;
     if (!request(&cursor, &message) || message.source_address != packet_address(ends) ||
         message.destination_address != packet_address(ends + 4) || is_own(lane, message.source_address))
         return NULL;
@@ -338,6 +361,7 @@ static PyMemberDef lane_members[] = {
     {"secrets", T_OBJECT_EX, offsetof(Lane, secrets), READONLY, NULL},
     {"routes", T_OBJECT_EX, offsetof(Lane, routes), READONLY, NULL},
     {"segments", T_OBJECT_EX, offsetof(Lane, segments), READONLY, NULL},
+    {"is_due", T_BOOL, offsetof(Lane, is_due), READONLY, "Whether Python wants to hear of the packet just extended."},
     {NULL, 0, 0, 0, NULL},
 };
 

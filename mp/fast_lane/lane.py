@@ -3,8 +3,8 @@
 A point that forwards thousands of requests a second decides the same again and again: the same metrics, from the
 same neighbor, signed by the same keys. The first packet of a kind takes the way through the pipeline, and what
 was looked up for it is put into tables; `_lane.c` checks every octet of the next ones, their tags too, and
-extends them by these tables. Whatever is not usual, or no longer in the tables, takes the way through the
-pipeline again; so does everything where the module was not built.
+extends them by these tables, which follow what is known of the segments. Whatever is not usual, or no longer in
+the tables, takes the way through the pipeline; so does everything where the module was not built.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from interceptor.packet import decode_packet, with_payload
 from processor.pipeline import Pipeline
 from processor.segment_table import FRESH_MS, SegmentTable
 from schemas.errors import MessageError, PacketError
-from schemas.glance import Glance, TagText, glance_at
+from schemas.glance import TagText, glance_at
 from schemas.keyring import HmacKey
 from schemas.message import MAX_RECORDS, Message
 from schemas.metrics import METRICS, ScalarStatistics, statistic_fields
-from schemas.payload import COMPRESSED, payload_from_xml, xml_from_payload
+from schemas.payload import payload_from_xml, xml_from_payload
 
 try:
     from mp.fast_lane import _lane
@@ -32,6 +32,8 @@ except ImportError:  # no compiler when it was installed: slower, and nothing el
 
 MOST_ENTRIES = 1024
 """Of one table; when strangers fill one, all begin anew."""
+MOST_QUESTIONS = 4
+"""Lists of metrics of one segment that are prepared anew when its statistics change, before anybody asks."""
 _KINDS: Mapping[type, bytes] = {int: b"i", float: b"f", bool: b"b"}
 
 
@@ -42,17 +44,27 @@ class FastLane:
         pipeline: decides about all others.
         segments: the table of the pipeline.
         room: the greatest payload that may leave, in octets.
-        silent_until_ms: says until when nobody has to hear that a segment is asked for, by its upstream, on the
-            monotonic clock.
+        upstream_silent_until_ms: says until when nobody has to hear that a segment is asked for, by its upstream,
+            on the monotonic clock.
+        path_silent_until_ms: the same for a path, by its destination.
     """
 
     def __init__(
-        self, pipeline: Pipeline, segments: SegmentTable, *, room: int, silent_until_ms: Callable[[str], int]
+        self,
+        pipeline: Pipeline,
+        segments: SegmentTable,
+        *,
+        room: int,
+        upstream_silent_until_ms: Callable[[str], int],
+        path_silent_until_ms: Callable[[str], int],
     ) -> None:
         self._pipeline = pipeline
         self._segments = segments
-        self._silent_until_ms = silent_until_ms
+        self._upstream_silent_until_ms = upstream_silent_until_ms
+        self._path_silent_until_ms = path_silent_until_ms
         self._prepared: dict[str, bytes] = {}
+        self._asked: dict[str, dict[tuple[str, ...], None]] = {}
+        """By upstream, the lists of metrics for which its segment is in the table; the newest last."""
         identity = pipeline.identity
         self._lane: Any = None
         self._room = room
@@ -74,11 +86,11 @@ class FastLane:
         return self._extended_inside(packet) if extended is None and self._lane is not None else extended
 
     def _extended_inside(self, packet: bytes) -> bytes | None:
-        """The same for one that comes deflated."""
+        """The same for one that comes, or leaves, deflated."""
+        if not self._lane.routes:
+            return None
         try:
             datagram = decode_packet(packet)
-            if datagram.payload[:1] != COMPRESSED:
-                return None
             document = xml_from_payload(datagram.payload)
         except (PacketError, MessageError):
             return None
@@ -87,48 +99,76 @@ class FastLane:
         return None if payload is None else with_payload(datagram, payload)
 
     @property
+    def is_due(self) -> bool:
+        """Whether the service is to hear of the packet that was just extended."""
+        return self._lane is not None and self._lane.is_due
+
+    @property
     def tables(self) -> tuple[dict[bytes, Any], ...]:
         """All that was taken down."""
         lane = self._lane
         return () if lane is None else (lane.questions, lane.secrets, lane.routes, lane.segments)
 
     def forget(self) -> None:
-        """Something is not as it was: keys, segments, what is known of a path."""
+        """Begin anew."""
         for table in self.tables:
             table.clear()
         self._prepared.clear()
+        self._asked.clear()
+
+    def segment_changed(self, upstream: str) -> None:
+        """Other statistics are known of a segment, or none any more."""
+        asked = self._asked.pop(upstream, {})
+        for metrics in asked:
+            del self._lane.segments[_segment_key(upstream, metrics)]
+        for metrics in list(asked)[-MOST_QUESTIONS:]:
+            self._take_down_segment(upstream, metrics)
+
+    def path_changed(self, destination: str) -> None:
+        """Requests to a destination may be answered here from now on, or no longer."""
+        if self._lane is not None:
+            end = _destination_element(destination)
+            for route in [route for route in self._lane.routes if route.endswith(end)]:
+                del self._lane.routes[route]
 
     def take_down(self, payload: bytes) -> None:
-        """The pipeline has just forwarded this payload."""
+        """The pipeline has just forwarded this payload, or been told of it."""
         if self._lane is None:
             return
         glance = glance_at(xml_from_payload(payload))
-        segment = self._segments.known(glance.latest_point)
         template = _template(glance.metrics)
-        if segment is None or template is None or not self._is_repeated(glance):
+        if template is None or glance.hello or glance.returning or isinstance(glance.origin, Message):
             return
-        answer = segment.answer(glance.metrics)
+        is_answered_here = self._pipeline.knows_tail(glance.destination)
         signer = self._pipeline.trust.signer(glance)
-        if answer.missing or not (signer is None or isinstance(signer, HmacKey)):
+        if (is_answered_here and glance.max_age_ms) or not (signer is None or isinstance(signer, HmacKey)):
             return
-        lane = self._lane
         if max(map(len, self.tables)) >= MOST_ENTRIES:
             self.forget()
-        metrics = " ".join(glance.metrics)
-        lane.questions[metrics.encode()] = template
-        lane.segments[f"{glance.latest_point} {metrics}".encode()] = (
-            *(answer.octets, segment.newest_sample_at_ms, self._silent_until_ms(glance.latest_point)),
+        if not self._take_down_segment(glance.latest_point, glance.metrics):
+            return
+        lane = self._lane
+        lane.questions[" ".join(glance.metrics).encode()] = template
+        route = f"<hs>{glance.source}</hs>".encode() + _destination_element(glance.destination)
+        lane.routes[route] = (
+            b"" if signer is None else signer.id.encode(),
+            None if signer is None else self._secret(signer),
+            None if is_answered_here else self._path_silent_until_ms(glance.destination),
         )
-        route = f"<hs>{glance.source}</hs><hd>{glance.destination}</hd>".encode()
-        lane.routes[route] = (b"", None) if signer is None else (signer.id.encode(), self._secret(signer))
         self._take_down_author(glance.source, glance.request_tag)
         self._take_down_author(glance.latest_author, glance.latest_tag)
 
-    def _is_repeated(self, glance: Glance) -> bool:
-        """Whether all of its kind are forwarded, whatever else they say."""
-        if glance.hello or glance.returning or isinstance(glance.origin, Message):
+    def _take_down_segment(self, upstream: str, metrics: tuple[str, ...]) -> bool:
+        """Whether all these metrics of the segment are known."""
+        segment = self._segments.known(upstream)
+        answer = None if segment is None else segment.answer(metrics)
+        if segment is None or answer is None or answer.missing:
             return False
-        return not self._pipeline.knows_tail(glance.destination)
+        self._asked.setdefault(upstream, {})[metrics] = None
+        self._lane.segments[_segment_key(upstream, metrics)] = (
+            *(answer.octets, segment.newest_sample_at_ms, self._upstream_silent_until_ms(upstream)),
+        )
+        return True
 
     def _take_down_author(self, author: str, tag: TagText | None) -> None:
         if tag is None:
@@ -145,6 +185,14 @@ class FastLane:
 
 def _nothing(_packet: bytes) -> bytes | None:
     return None
+
+
+def _segment_key(upstream: str, metrics: tuple[str, ...]) -> bytes:
+    return f"{upstream} {' '.join(metrics)}".encode()
+
+
+def _destination_element(destination: str) -> bytes:
+    return f"<hd>{destination}</hd>".encode()
 
 
 @cache

@@ -24,6 +24,7 @@ typedef struct {
     uint32_t source_address, destination_address;
     size_t source_octets, latest_octets;    /* what the tags cover: from the beginning of the document */
     unsigned records;
+    bool walks;                             /* no age of data is allowed, so it has to go all the way */
 } Message;
 
 static bool literal(Cursor *cursor, const void *octets, size_t length)
@@ -146,7 +147,11 @@ static bool request(Cursor *cursor, Message *message)
         cursor->at++;
     message->metrics.length = (size_t)(cursor->at - message->metrics.at);
     if (!LITERAL(cursor, "</ms><ct>") || !count(cursor) || !LITERAL(cursor, "</ct><lt>") || !count(cursor) ||
-        !LITERAL(cursor, "</lt><ma>") || !count(cursor) || !LITERAL(cursor, "</ma>"))
+        !LITERAL(cursor, "</lt>"))
+        return false;
+    Cursor age = *cursor;
+    message->walks = LITERAL(&age, "<ma>0<");
+    if (!LITERAL(cursor, "<ma>") || !count(cursor) || !LITERAL(cursor, "</ma>"))
         return false;
     if (LITERAL(cursor, "<cp>") && (!count(cursor) || !LITERAL(cursor, "</cp>")))
         return false;

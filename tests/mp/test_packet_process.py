@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import cast
@@ -15,8 +16,12 @@ from interceptor.nfqueue import KernelQueue, QueueCounters
 from interceptor.packet import decode_packet
 from mp import clock, packet_process
 from mp.bridge import (
+    FurtherSegment,
     Heartbeat,
     HostChanged,
+    PathAsked,
+    PathGone,
+    PathKnown,
     ReportReady,
     SegmentGone,
     SegmentKnown,
@@ -24,7 +29,7 @@ from mp.bridge import (
     event_from_bytes,
     event_to_bytes,
 )
-from mp.packet_process import RETELL_MS, STRANGERS_PER_S, PacketProcess
+from mp.packet_process import MOST_DUE, RETELL_MS, STRANGERS_PER_S, PacketProcess
 from schemas.message import MeasureRequest, Message
 from schemas.payload import message_from_payload
 from schemas.xml_writer import message_to_xml
@@ -103,29 +108,70 @@ def test_packets_like_one_before_are_extended_at_once_until_something_changes(
     assert process.extended_at_once == 2
 
 
-def test_now_and_then_the_pipeline_sees_a_packet_of_each_kind(
-    bridge: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
+def test_the_service_hears_now_and_then_of_what_went_on_at_once(
+    bridge: tuple[socket.socket, socket.socket],
 ) -> None:
     ours, theirs = bridge
-    later_ms = 0
-    monotonic_ms = clock.monotonic_ms
-    monkeypatch.setattr("mp.packet_process.clock.monotonic_ms", lambda: monotonic_ms() + later_ms)
     process = PacketProcess(theirs, SETUP)
     known = SegmentKnown(upstream="10.0.0.9", newest_sample_at_ms=clock.now_ms(), metrics={"loss": loss_of(9, 0)})
     ours.send(event_to_bytes(known))
     process.read_events()
     queue = MemoryQueue(process.handle, shortcut=process.extended)
 
-    def at_once(destination: str) -> int:
+    def told(packets: int) -> list[object]:
         before = process.extended_at_once
-        process.turn_began_ms = monotonic_ms() + later_ms
-        queue.put(datagram(replace(REQUEST, destination=destination)))
+        process.turn_began_ms = clock.monotonic_ms()
+        for _ in range(packets):
+            queue.put(datagram(replace(REQUEST, destination="10.9.9.8", max_age_ms=15_000)))
         queue.process_pending()
-        return process.extended_at_once - before
+        process.note()
+        events = []
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                events.append(event_from_bytes(ours.recv(65536)))
+        return [process.extended_at_once - before, *events]
 
-    assert [at_once("10.9.9.8"), at_once("10.9.9.8")] == [0, 1]
-    later_ms = RETELL_MS
-    assert [at_once("10.9.9.9"), at_once("10.9.9.8")] == [0, 0]
+    seen = UpstreamSeen(upstream="10.0.0.9", metrics=("loss",), hello=False)
+    assert told(1) == [0, seen, PathAsked(destination="10.9.9.8")]
+    assert told(3) == [3]
+    time.sleep(RETELL_MS / 1000)
+    assert told(MOST_DUE + 3) == [MOST_DUE + 3, seen]
+    assert told(3) == [3]
+
+
+def test_a_path_that_is_known_from_here_on_is_answered_here_from_then_on(
+    bridge: tuple[socket.socket, socket.socket],
+) -> None:
+    ours, theirs = bridge
+    process = PacketProcess(theirs, SETUP)
+    known = SegmentKnown(upstream="10.0.0.9", newest_sample_at_ms=clock.now_ms(), metrics={"loss": loss_of(9, 0)})
+    ours.send(event_to_bytes(known))
+    queue = MemoryQueue(process.handle, shortcut=process.extended)
+    further = FurtherSegment(
+        upstream="10.0.0.1",
+        current="10.9.9.8",
+        newest_sample_at_ms=known.newest_sample_at_ms,
+        metrics=known.metrics,
+    )
+    path = PathKnown(destination="10.9.9.8", segments=(further,))
+
+    def goes_on(request: MeasureRequest) -> bool:
+        process.read_events()
+        for _ in range(2):
+            queue.put(datagram(replace(request, destination="10.9.9.8")))
+        queue.process_pending()
+        (one, other) = (verdict.forwarded is not None for verdict in queue.take_verdicts())
+        assert one == other
+        return one
+
+    asks = replace(REQUEST, max_age_ms=15_000)
+    assert [goes_on(asks), goes_on(REQUEST)] == [True, True]
+    ours.send(event_to_bytes(path))
+    assert [goes_on(asks), goes_on(REQUEST)] == [False, True]
+    ours.send(event_to_bytes(path))
+    assert [goes_on(asks), goes_on(REQUEST)] == [False, True]
+    ours.send(event_to_bytes(PathGone(destination="10.9.9.8")))
+    assert [goes_on(asks), goes_on(REQUEST)] == [True, True]
 
 
 def test_an_unknown_upstream_is_told_to_the_service(bridge: tuple[socket.socket, socket.socket]) -> None:

@@ -16,7 +16,7 @@ from mp.fast_lane.lane import FastLane
 from processor.decision import Forward
 from processor.pipeline import Pipeline, PointIdentity
 from processor.segment_table import FRESH_MS, PreparedSegment, SegmentTable
-from processor.tail_table import TailTable
+from processor.tail_table import TailSegment, TailTable
 from processor.trust import Trust
 from schemas.authentication import sealed, signed_request
 from schemas.errors import PacketError
@@ -83,8 +83,13 @@ class Point:
         trust = Trust(keyring, is_required=is_required)
         self.pipeline = Pipeline(identity, self.segments, lambda _: None, tails=self.tails, trust=trust)
         self.silent_until_ms = FOREVER_MS
+        self.path_silent_until_ms = FOREVER_MS
         self.lane = FastLane(
-            self.pipeline, self.segments, room=room, silent_until_ms=lambda _: self.silent_until_ms
+            self.pipeline,
+            self.segments,
+            room=room,
+            upstream_silent_until_ms=lambda _: self.silent_until_ms,
+            path_silent_until_ms=lambda _: self.path_silent_until_ms,
         )
         for number in range(1, 6):
             self.knows(f"10.0.0.{number}")
@@ -225,11 +230,53 @@ def test_what_is_not_usual_is_left_to_the_pipeline(change: object) -> None:
     assert Point().seen(datagram(usual)).extended(datagram(changed)) is None
 
 
-def test_a_segment_is_good_until_its_time_comes() -> None:
+@pytest.mark.parametrize("max_age_ms", [0, 15_000])
+def test_it_tells_when_the_service_is_to_hear_of_a_packet(max_age_ms: int) -> None:
+    packet = datagram(document(request=replace(REQUEST, max_age_ms=max_age_ms)))
+
+    def is_due(**times: int) -> bool:
+        point = Point()
+        for name, time_ms in times.items():
+            setattr(point, name, time_ms)
+        assert point.seen(packet).extended(packet) is not None
+        return point.lane.is_due
+
+    past_ms = clock.monotonic_ms() - 1
+    assert not is_due()
+    assert is_due(silent_until_ms=past_ms)
+    assert is_due(path_silent_until_ms=past_ms) == bool(max_age_ms), "who walks takes no answer from a path"
+
+
+def test_a_segment_is_told_as_it_is_known_now() -> None:
     packet = datagram(document())
-    point = Point()
-    point.silent_until_ms = clock.monotonic_ms() - 1
-    assert point.seen(packet).extended(packet) is None
+    point = Point().seen(packet)
+    before = point.extended(packet)
+    point.segments.put(PreparedSegment.of("10.0.0.4", clock.now_ms(), segment_statistics(6)))
+    point.lane.segment_changed("10.0.0.4")
+    after = point.extended(packet)
+    assert before is not None and after is not None
+    assert b'n="6"' not in before and decode_packet(after).payload != decode_packet(before).payload
+    point.segments.remove("10.0.0.4")
+    point.lane.segment_changed("10.0.0.4")
+    point.lane.segment_changed("10.0.0.99")
+    assert point.extended(packet) is None
+    point.segments.put(PreparedSegment.of("10.0.0.4", clock.now_ms(), segment_statistics(7)))
+    assert point.seen(packet).extended(packet) is not None
+
+
+def test_the_newest_questions_are_prepared_anew_and_not_more() -> None:
+    metrics = ("delay", "loss", "jitter", "rtt")
+    lists = [metrics[:number] for number in range(1, 5)] + [metrics[1:], metrics[2:]]
+    packets = [datagram(document(1, replace(REQUEST, metrics=asked))) for asked in lists]
+    point = Point().seen(*packets)
+    assert all(point.extended(packet) is not None for packet in packets)
+    point.lane.segment_changed("10.0.0.2")
+    prepared = [point.extended(packet) is not None for packet in packets]
+    assert prepared == [False, False] + [True] * lane.MOST_QUESTIONS
+
+
+def test_a_segment_is_good_while_it_is_fresh() -> None:
+    packet = datagram(document())
     old = Point()
     old.knows("10.0.0.4", age_ms=FRESH_MS - 300)
     assert old.seen(packet).extended(packet) is not None
@@ -239,27 +286,38 @@ def test_a_segment_is_good_until_its_time_comes() -> None:
     assert old.extended(packet) is None
 
 
-def test_a_path_that_could_be_answered_here_is_left_to_the_pipeline() -> None:
-    packet = datagram(document())
-    point = Point()
-    point.tails.put(REQUEST.destination, ())
-    assert point.seen(packet).extended(packet) is None
+def test_of_a_path_that_could_be_answered_here_only_those_are_extended_who_walk() -> None:
+    walks, asks = (datagram(document(request=replace(REQUEST, max_age_ms=age_ms))) for age_ms in (0, 15_000))
+    point = Point().seen(asks)
+    assert [point.extended(packet) is not None for packet in (walks, asks)] == [True, True]
+    old = tuple(
+        TailSegment(current=f"10.2.0.{number}", segment=PreparedSegment.of(f"10.2.0.{number - 1}", 1, {}))
+        for number in (1, 2)
+    )
+    point.tails.put(REQUEST.destination, old)
+    point.lane.path_changed("10.9.0.2")
+    assert point.extended(asks) is not None, "of another path"
+    point.lane.path_changed(REQUEST.destination)
+    point.seen(asks)  # too old for an answer now, and perhaps not next time
+    assert [point.extended(packet) is not None for packet in (walks, asks)] == [False, False]
+    point.seen(walks)
+    assert [point.extended(packet) is not None for packet in (walks, asks)] == [True, False]
 
 
-def test_the_record_must_leave_room() -> None:
+def test_what_leaves_no_room_is_deflated_and_what_leaves_none_even_then_is_left_to_the_pipeline() -> None:
     packet = datagram(document())
 
     def grown(room: int) -> bytes | None:
         point = Point(room=room)
         point.knows("10.0.0.4", age_ms=1500)  # an age of four digits, and so for a while
         point.lane.take_down(decode_packet(packet).payload)
-        return point.extended(packet)
+        extended = point.extended(packet)
+        return None if extended is None else decode_packet(extended).payload
 
     usual = grown(ROOM)
     assert usual is not None
-    needed = len(decode_packet(usual).payload)
-    assert grown(needed) is not None
-    assert grown(needed - 1) is None
+    assert [(grown(room) or b"")[:1] for room in (len(usual), len(usual) - 1)] == [b"<", COMPRESSED]
+    assert grown(100) is None
 
 
 def test_as_many_records_as_the_pipeline_takes_and_not_more() -> None:
