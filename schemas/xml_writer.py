@@ -27,27 +27,18 @@ def _decimal(value: float, decimals: int) -> str:
     return "0" if text in ("-0", "") else text
 
 
-def _wire_value(value: object, decimals: int) -> str:
-    match value:
-        case float():
-            return _decimal(value, decimals)
-        case bool():
-            return "1" if value else "0"
-        case int():
-            return str(value)
-        case str():
-            return value
-    raise TypeError(f"a statistic is bool, int, float or str, not {type(value).__name__}")
-
-
 def metric_to_xml(name: str, statistics: Statistics) -> bytes:
     """The element of one metric: what a point prepares once per change of the segment, not once per packet."""
-    attributes = "".join(
-        f' {wire}="{_wire_value(getattr(statistics, key), decimals)}"'
-        for key, wire, decimals, _ in statistic_fields(type(statistics))
-    )
-    head = f'x m="{name}"' if isinstance(statistics, ScalarStatistics) else name
-    return f"<{head}{attributes}/>".encode()
+    texts = [f'<x m="{name}"' if isinstance(statistics, ScalarStatistics) else f"<{name}"]
+    for key, wire, decimals, kind in statistic_fields(type(statistics)):
+        value = getattr(statistics, key)
+        if kind is float:
+            text = _decimal(value, decimals)
+        else:
+            text = str(int(value)) if kind is bool else str(value)
+        texts.append(f' {wire}="{text}"')
+    texts.append("/>")
+    return "".join(texts).encode()
 
 
 def tag_to_xml(tag: Tag) -> bytes:
