@@ -116,7 +116,9 @@ class Measurements:
             ways.append(await self._begin(way_back(request, source=request.destination, now_ms=now_ms)))
         sender = asyncio.create_task(self._send_copies(ways, query.carrier), name=f"request {request.id}")
         try:
-            await asyncio.gather(*(self._await(pending, query.timeout_s) for pending in ways))
+            await asyncio.wait([pending.answer for pending in ways], timeout=query.timeout_s)
+            for pending in ways:
+                await self._end(pending, query.timeout_s)
         finally:
             sender.cancel()
             for pending in ways:
@@ -144,10 +146,10 @@ class Measurements:
         self._pending[request.id] = pending
         return pending
 
-    async def _await(self, pending: PendingRequest, timeout_s: float) -> None:
-        try:
-            result = await asyncio.wait_for(asyncio.shield(pending.answer), timeout_s)
-        except TimeoutError:
+    async def _end(self, pending: PendingRequest, timeout_s: float) -> None:
+        if pending.answer.done():
+            result = pending.answer.result()
+        else:
             result = await self._fail(pending, f"no answer within {timeout_s:g} s")
         self.counters[str(result.status)] += 1
         logger.info(
