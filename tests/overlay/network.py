@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -35,6 +35,8 @@ from schemas.result import PathResult, ResultStatus
 INPATH = Path(sys.executable).parent / "inpath"
 COMMAND_LIMIT_S = 30.0
 POLL_S = 0.1
+STORED_S = 0.5
+"""An answer is told before it is a row."""
 PROBES_PER_S = 40
 """Four times the default, so that a segment has 100 samples after 3 s."""
 
@@ -137,12 +139,15 @@ class Network:
             return client.status()
 
     def stored(self, node: str, identifier: str) -> PathResult | None:
-        """What the database of the point on a node holds of a request."""
-        store = ResultStore(load_configuration(self.configuration(node)).store_url)
-        try:
-            return store.get(identifier)
-        finally:
-            store.close()
+        """What the database of the point on a node holds of a request, of which an answer may be under way to it."""
+        with closing(ResultStore(load_configuration(self.configuration(node)).store_url)) as store:
+            until_s = time.monotonic() + STORED_S
+            while True:
+                result = store.get(identifier)
+                is_answer = result is not None and result.status is not ResultStatus.PENDING
+                if is_answer or time.monotonic() > until_s:
+                    return result
+                time.sleep(0.02)
 
     def samples(self, upstream: str, current: str) -> int:
         """Delays that `current` has of the segment from `upstream`."""
