@@ -27,16 +27,16 @@ def _decimal(value: float, decimals: int) -> str:
     return "0" if text in ("-0", "") else text
 
 
+def _plain(value: bool | int | str) -> str:
+    return str(int(value)) if isinstance(value, bool) else str(value)
+
+
 def metric_to_xml(name: str, statistics: Statistics) -> bytes:
     """The element of one metric: what a point prepares once per change of the segment, not once per packet."""
     texts = [f'<x m="{name}"' if isinstance(statistics, ScalarStatistics) else f"<{name}"]
     for key, wire, decimals, kind in statistic_fields(type(statistics)):
         value = getattr(statistics, key)
-        if kind is float:
-            text = _decimal(value, decimals)
-        else:
-            text = str(int(value)) if kind is bool else str(value)
-        texts.append(f' {wire}="{text}"')
+        texts.append(f' {wire}="{_decimal(value, decimals) if kind is float else _plain(value)}"')
     texts.append("/>")
     return "".join(texts).encode()
 

@@ -139,7 +139,7 @@ class Network:
             return client.status()
 
     def stored(self, node: str, identifier: str) -> PathResult | None:
-        """What the database of the point on a node holds of a request, of which an answer may be under way to it."""
+        """What the database of the point on a node holds of a request; an answer may be under way to it."""
         with closing(ResultStore(load_configuration(self.configuration(node)).store_url)) as store:
             until_s = time.monotonic() + STORED_S
             while True:
