@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from lab.processes import all_processes
+from lab.processes import all_processes, arguments
 from schemas.errors import HostError, LabError
 
 NAMESPACE_DIRECTORY = Path("/run/netns")
@@ -141,6 +141,16 @@ def processes_inside(names: Iterable[str]) -> set[int]:
             wanted.add(os.stat(NAMESPACE_DIRECTORY / name).st_ino)
     # A name whose namespace was never mounted is a plain file; a process's namespace has never its number.
     return {pid for pid in all_processes() if _network_namespace(pid) in wanted}
+
+
+def processes_entering(names: Iterable[str]) -> set[int]:
+    """The ids of all `ip netns exec` that have not become the program yet which they start in one of these."""
+    wanted = set(names)
+    return {
+        pid
+        for pid in all_processes()
+        if (words := arguments(pid))[1:3] == ["netns", "exec"] and wanted.intersection(words[3:4])
+    }
 
 
 def _network_namespace(pid: int) -> int | None:

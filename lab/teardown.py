@@ -16,8 +16,9 @@ LINKS_WAIT_S = 30.0
 def take_down(name: str) -> bool:
     """Remove a lab's processes, namespaces and directory, as far as they are there.
 
-    Its processes are found by where they live, in its namespaces, so that none is missed which a crash kept from
-    being written down. Without a readable state the namespaces are found by their names.
+    Its processes are found by where they live, in its namespaces, or are about to live, so that none is missed
+    which a crash or a signal kept from being written down. Without a readable state the namespaces are found by
+    their names.
 
     Returns:
         Whether there was anything to remove.
@@ -29,7 +30,7 @@ def take_down(name: str) -> bool:
     remains = namespaces_of(directory)
     existed = bool(remains) or directory.path.exists()
     # Daemons and routing first: while the links carry, they can say goodbye.
-    end_processes(namespaces.processes_inside(remains))
+    end_processes(namespaces.processes_entering(remains) | namespaces.processes_inside(remains))
     end_processes(user_link_processes(directory.links_control), wait_s=LINKS_WAIT_S)
     namespaces.remove(remains)
     directory.remove()

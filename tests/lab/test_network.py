@@ -217,6 +217,23 @@ def test_a_crashed_lab_is_cleared_away(lab_name: Callable[[], str]) -> None:
     assert not take_down(lab.name)
 
 
+def test_a_process_that_has_not_entered_its_namespace_yet_is_ended_too(
+    lab_name: Callable[[], str], tmp_path: Path
+) -> None:
+    name = lab_name()
+    namespaces.create([f"inpath-{name}-left"])
+    (tmp_path / "netns").write_text("import time; time.sleep(60)")  # which this program runs in place of ip
+
+    def entering(namespace: str) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(["ip", "netns", "exec", namespace], executable=sys.executable, cwd=tmp_path)
+
+    ours, other = entering(f"inpath-{name}-left"), entering(f"inpath-{name}-l")
+    assert take_down(name)
+    assert (ours.wait(timeout=5), other.poll()) == (-signal.SIGTERM, None)
+    other.kill()
+    other.wait()
+
+
 def test_namespaces_without_a_directory_are_cleared_away_too(lab_name: Callable[[], str]) -> None:
     name = lab_name()
     namespaces.create([f"inpath-{name}-left"])
