@@ -61,6 +61,7 @@ class Archive:
         self._recorder: Recorder | None = None
         self._draining: asyncio.Task[None] | None = None
         self._drain_timer: asyncio.TimerHandle | None = None
+        self._is_closing = False
         self._unwritten = _Unwritten()
         self._disk = asyncio.Lock()
         self._upkeep: asyncio.Task[None] | None = None
@@ -104,6 +105,8 @@ class Archive:
             MessageError: what no database would take.
         """
         await self._keep(document_from_result(result), result.id)
+        if self._is_closing:
+            return ()
         state = self.state
         if result.status is ResultStatus.PENDING:
             if state is None:
@@ -153,7 +156,7 @@ class Archive:
         return self._draining
 
     def _drain_in_a_moment(self) -> None:
-        if self._drain_timer is None:
+        if self._drain_timer is None and not self._is_closing:
             self._drain_timer = asyncio.get_running_loop().call_later(DRAIN_AFTER_S, self._drain_now)
 
     def _drain_now(self) -> None:
@@ -162,6 +165,7 @@ class Archive:
 
     async def close(self) -> None:
         """Finish what is under way; what waits is there the next time."""
+        self._is_closing = True
         if self._drain_timer is not None:
             self._drain_timer.cancel()
             self._drain_now()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mp.archive import INTERRUPTED, Archive
+from mp.archive import DRAIN_AFTER_S, INTERRUPTED, Archive
 from receiver.store.history import Resolution
 from receiver.store.result_store import ResultStore
 from receiver.store.retention import Retention
@@ -55,6 +56,38 @@ def test_a_note_that_a_request_waits_comes_to_the_database_with_what_is_drained_
     asyncio.run(story())
     store = ResultStore(url)
     assert store.get(waiting.id) == waiting
+    store.close()
+
+
+def test_what_is_recorded_while_it_closes_is_there_the_next_time(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'results.db'}"
+    raised: list[dict[str, Any]] = []
+    answers = [result((usual(0),), identifier=f"{number:032x}") for number in range(20)]
+
+    async def story() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: raised.append(context))
+        archive = Archive(url, tmp_path)
+        archive.open()
+        await archive.record(answers[0])
+        await archive.drain_soon()  # from here on the database is known to be there
+        recording = [asyncio.create_task(archive.record(answer)) for answer in answers[1:]]
+        await asyncio.sleep(0)
+        await archive.close()
+        await asyncio.gather(*recording, return_exceptions=True)
+        await asyncio.sleep(5 * DRAIN_AFTER_S)
+
+    async def next_run() -> None:
+        archive = Archive(url, tmp_path)
+        archive.open()
+        await archive.drain_soon()
+        await archive.close()
+
+    asyncio.run(story())
+    gc.collect()  # what a task raised is told when it is forgotten
+    asyncio.run(next_run())
+    assert raised == []
+    store = ResultStore(url)
+    assert {one.id for one in store.latest(100)} == {answer.id for answer in answers}
     store.close()
 
 
