@@ -141,6 +141,9 @@ class LinkLoop:
             # reported any more.
             source.drain()
             lane.collect(schedule, offset.refresh())
+            if source.was_full:  # this process did not run for a while
+                source.drain()
+                lane.collect(schedule, offset.refresh())
 
         self._lanes.append(lane)
         self.review()

@@ -74,6 +74,8 @@ class FrameRing:
         self._missed = 0
         self.taken = 0
         """Frames that came out of the ring; whoever counts may set it back."""
+        self.was_full = False
+        """The last reading took as many frames as there are slots: others may have found none."""
 
     @property
     def max_frame_bytes(self) -> int:
@@ -99,6 +101,7 @@ class FrameRing:
         The kernel stamps in CLOCK_REALTIME; the offset leads to the clock that the caller wants.
         """
         memory, slot, size = self._memory, self._slot, self._slot_bytes
+        self.was_full = False
         for _ in range(SLOTS):
             at = slot * size
             status, length, captured, mac, _, seconds, nanoseconds = FRAME_HEADER.unpack_from(memory, at)
@@ -112,6 +115,8 @@ class FrameRing:
                 self._missed += 1
                 continue
             yield frame, seconds * 1_000_000_000 + nanoseconds - offset_ns
+        else:
+            self.was_full = True
 
     def take_missed(self) -> int:
         """Frames that were too long, or found the ring full, since the last call."""

@@ -109,6 +109,11 @@ class TapPort:
         """As `FrameRing.read`."""
         return self._ring.read(offset_ns)
 
+    @property
+    def was_full(self) -> bool:
+        """Whether the TAP may have been left with a full queue of its own: it would report no arrival again."""
+        return self._ring.was_full
+
     def drain(self) -> None:
         """Empty the TAP's own queue when enough has piled up; its frames came by the ring already."""
         if self._ring.taken < TAP_BACKLOG:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import socket
 import statistics
 import struct
@@ -126,6 +127,21 @@ def test_a_perfect_link_passes_every_datagram_at_once_and_in_order(pair: LinkedP
     arrivals = pair.send(200)
     assert [number for number, _ in arrivals] == list(range(200))
     assert median_ms(arrivals) < 2
+
+
+def test_a_link_whose_process_did_not_run_during_a_flood_carries_again_what_comes_later(
+    pair: LinkedPair, process: subprocess.Popen[bytes]
+) -> None:
+    with in_namespace(pair.a.name):
+        flood = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    with flood:
+        for _ in range(2):
+            process.send_signal(signal.SIGSTOP)
+            for _ in range(3_000):
+                flood.sendto(b"x", (f"10.1.{pair.number}.2", 9))
+            process.send_signal(signal.SIGCONT)
+            time.sleep(0.2)
+    assert len(pair.send(50)) == 50
 
 
 def test_datagrams_arrive_after_the_delay_that_is_set_while_the_link_runs(
