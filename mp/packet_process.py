@@ -58,6 +58,8 @@ from processor.tail_table import Tail, TailSegment, TailTable
 from processor.trust import Trust
 from requestor.http.limits import RateLimit
 from schemas.errors import InpathError, MessageError, PacketError
+from schemas.glance import glance_at
+from schemas.payload import xml_from_payload
 
 logger = logging.getLogger(__name__)
 
@@ -212,16 +214,16 @@ class PacketProcess:
     def _take_down(self, payload: bytes) -> None:
         """Seldom, since a stranger may send packets each of which is of a new kind."""
         now_ms = clock.monotonic_ms()
-        if now_ms != self._took_down_at_ms:
+        if now_ms != self._took_down_at_ms and self._lane.tables:
             self._took_down_at_ms = now_ms
-            self._lane.take_down(payload)
+            self._lane.take_down(glance_at(xml_from_payload(payload)))
 
     def note(self) -> None:
         """Tell the service of what went on at once: now that it is on its way."""
         for packet in self._due:
-            payload = decode_packet(packet).payload
-            self._pipeline.note(payload)
-            self._lane.take_down(payload)
+            glance = glance_at(xml_from_payload(decode_packet(packet).payload))
+            self._pipeline.note(glance)
+            self._lane.take_down(glance)
         self._due.clear()
 
     def read_events(self) -> None:

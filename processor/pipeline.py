@@ -99,13 +99,8 @@ class Pipeline:
         """Whether some request to `destination` could be answered here, in the place of the points further on."""
         return destination in self._tails
 
-    def note(self, payload: bytes) -> None:
-        """Tell of a request that was extended without this pipeline, as this pipeline would have done it.
-
-        Raises:
-            MessageError: it is none.
-        """
-        glance = glance_at(xml_from_payload(payload))
+    def note(self, glance: Glance) -> None:
+        """Tell of a request that was extended without this pipeline, as this pipeline would have done it."""
         self._on_upstream(UpstreamAsked(glance.latest_point, glance.metrics, (), hello=False))
         if glance.max_age_ms:
             self._on_path(glance.destination)

@@ -12,7 +12,7 @@ from receiver.estimate import NORMAL, Estimate
 from schemas.intervals import LEVEL_OF_SIDE, ratio_interval
 from schemas.metrics import LossStatistics, ScalarStatistics
 
-_BISECTIONS = 40
+_BISECTIONS = 60
 """Each gives one bit of a limit."""
 
 

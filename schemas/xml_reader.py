@@ -299,9 +299,7 @@ class _Reader:
         elif name != "m":
             raise ValueError(f"got the root {name[:40]!r}, expected m")
         rule = _GRAMMAR[name]
-        self.open.append(
-            _Element(name, rule, rule.values(name, attributes) if attributes or rule.required else {})
-        )
+        self.open.append(_Element(name, rule, rule.values(name, attributes)))
 
     def end(self, name: str) -> None:
         value = self.open[-1].close()  # while it is open, so that an error names it

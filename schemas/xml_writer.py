@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from base64 import urlsafe_b64encode
 from collections.abc import Mapping
 
@@ -19,26 +18,33 @@ OWN_ELEMENT = tuple(name for name, metric in METRICS.items() if metric.statistic
 
 def _decimal(value: float, decimals: int) -> str:
     # Clocks that jump by hours make moments which no reader takes, and the whole message would be lost with them.
-    if not -_GREATEST_NUMBER <= value <= _GREATEST_NUMBER:
-        value = math.copysign(_GREATEST_NUMBER, value)
-    text = f"{value:.{decimals}f}"
-    if decimals:
+    text = f"{max(-_GREATEST_NUMBER, min(_GREATEST_NUMBER, value)):.{decimals}f}"
+    if "." in text:
         text = text.rstrip("0").rstrip(".")
     return "0" if text in ("-0", "") else text
 
 
-def _plain(value: bool | int | str) -> str:
-    return str(int(value)) if isinstance(value, bool) else str(value)
+def _wire_value(value: object, decimals: int) -> str:
+    match value:
+        case bool():
+            return "1" if value else "0"
+        case int():
+            return str(value)
+        case float():
+            return _decimal(value, decimals)
+        case str():
+            return value
+    raise TypeError(f"a statistic is bool, int, float or str, not {type(value).__name__}")
 
 
 def metric_to_xml(name: str, statistics: Statistics) -> bytes:
     """The element of one metric: what a point prepares once per change of the segment, not once per packet."""
-    texts = [f'<x m="{name}"' if isinstance(statistics, ScalarStatistics) else f"<{name}"]
-    for key, wire, decimals, kind in statistic_fields(type(statistics)):
-        value = getattr(statistics, key)
-        texts.append(f' {wire}="{_decimal(value, decimals) if kind is float else _plain(value)}"')
-    texts.append("/>")
-    return "".join(texts).encode()
+    attributes = "".join(
+        f' {wire}="{_wire_value(getattr(statistics, key), decimals)}"'
+        for key, wire, decimals, _ in statistic_fields(type(statistics))
+    )
+    head = f'x m="{name}"' if isinstance(statistics, ScalarStatistics) else name
+    return f"<{head}{attributes}/>".encode()
 
 
 def tag_to_xml(tag: Tag) -> bytes:

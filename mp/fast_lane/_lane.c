@@ -23,7 +23,7 @@ typedef struct {
     Py_ssize_t room;
     unsigned most_records;
     long long fresh_ms;
-    char verifies, is_due;
+    char verifies, is_due, outgrew;
 } Lane;
 
 /* `template` holds in turn what must stand there and the kind of value that follows; at its end what must stand. */
@@ -149,8 +149,8 @@ static int64_t now_ms(clockid_t clock)
     return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
-/* Whether Python wants to hear of a packet again: `until` has passed on the monotonic clock. */
-static void look_at_time(Lane *lane, PyObject *until)
+/* Python wants to hear of a packet again when `until` has passed on the monotonic clock. */
+static void mark_if_due(Lane *lane, PyObject *until)
 {
     if (now_ms(CLOCK_MONOTONIC) >= PyLong_AsLongLong(until))
         lane->is_due = 1;
@@ -166,7 +166,7 @@ static bool segment_of(Lane *lane, const Message *message, int64_t now, PyObject
     *age_ms = now - PyLong_AsLongLong(PyTuple_GET_ITEM(segment, 1));
     if (*age_ms < 0)
         *age_ms = 0;
-    look_at_time(lane, PyTuple_GET_ITEM(segment, 2));
+    mark_if_due(lane, PyTuple_GET_ITEM(segment, 2));
     return PyBytes_CheckExact(*elements) && *age_ms <= lane->fresh_ms;
 }
 
@@ -182,7 +182,7 @@ static PyObject *route_of(Lane *lane, const Message *message)
         return route;
     if (until == Py_None)
         return NULL;
-    look_at_time(lane, until);
+    mark_if_due(lane, until);
     return route;
 }
 
@@ -232,6 +232,7 @@ static PyObject *grown(Lane *lane, const Message *message, const uint8_t *octets
     size_t new_length = (size_t)(at - begin);
     if ((offset && (Py_ssize_t)(new_length - offset) > lane->room) || new_length > LONGEST_PACKET) {
         Py_DECREF(result);
+        lane->outgrew = 1;
         return NULL;
     }
     if (offset)
@@ -247,7 +248,7 @@ static PyObject *extend(Lane *lane, const uint8_t *octets, size_t length, size_t
     Message message;
     Sha256 running;
     Cursor cursor = {octets + offset, octets + length};
-    lane->is_due = 0;
+    lane->is_due = lane->outgrew = 0;
     if (!request(&cursor, &message) || message.source_address != packet_address(ends) ||
         message.destination_address != packet_address(ends + 4) || is_own(lane, message.source_address))
         return NULL;
@@ -362,6 +363,7 @@ static PyMemberDef lane_members[] = {
     {"routes", T_OBJECT_EX, offsetof(Lane, routes), READONLY, NULL},
     {"segments", T_OBJECT_EX, offsetof(Lane, segments), READONLY, NULL},
     {"is_due", T_BOOL, offsetof(Lane, is_due), READONLY, "Whether Python wants to hear of the packet just extended."},
+    {"outgrew", T_BOOL, offsetof(Lane, outgrew), READONLY, "Whether the packet just left alone only lacked the room."},
     {NULL, 0, 0, 0, NULL},
 };
 

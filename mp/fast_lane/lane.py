@@ -14,15 +14,15 @@ from functools import cache
 from ipaddress import IPv4Address
 from typing import TYPE_CHECKING, Any
 
-from interceptor.packet import decode_packet, with_payload
+from interceptor.packet import UDP_HEADER_BYTES, decode_packet, with_payload
 from processor.pipeline import Pipeline
 from processor.segment_table import FRESH_MS, SegmentTable
 from schemas.errors import MessageError, PacketError
-from schemas.glance import TagText, glance_at
+from schemas.glance import Glance, TagText
 from schemas.keyring import HmacKey
 from schemas.message import MAX_RECORDS, Message
 from schemas.metrics import METRICS, ScalarStatistics, statistic_fields
-from schemas.payload import payload_from_xml, xml_from_payload
+from schemas.payload import COMPRESSED, payload_from_xml, xml_from_payload
 
 try:
     from mp.fast_lane import _lane
@@ -83,9 +83,11 @@ class FastLane:
     def extended(self, packet: bytes) -> bytes | None:
         """The packet with this point's record; None when the pipeline has to look at it."""
         extended = self._extended(packet)
-        return self._extended_inside(packet) if extended is None and self._lane is not None else extended
+        if extended is None and self._lane is not None and (self._lane.outgrew or _is_deflated(packet)):
+            return self._extended_deflated(packet)
+        return extended
 
-    def _extended_inside(self, packet: bytes) -> bytes | None:
+    def _extended_deflated(self, packet: bytes) -> bytes | None:
         """The same for one that comes, or leaves, deflated."""
         if not self._lane.routes:
             return None
@@ -131,11 +133,10 @@ class FastLane:
             for route in [route for route in self._lane.routes if route.endswith(end)]:
                 del self._lane.routes[route]
 
-    def take_down(self, payload: bytes) -> None:
-        """The pipeline has just forwarded this payload, or been told of it."""
+    def take_down(self, glance: Glance) -> None:
+        """The pipeline has just forwarded this message, or been told of it."""
         if self._lane is None:
             return
-        glance = glance_at(xml_from_payload(payload))
         template = _template(glance.metrics)
         if template is None or glance.hello or glance.returning or isinstance(glance.origin, Message):
             return
@@ -181,6 +182,11 @@ class FastLane:
         if key.id not in self._prepared:
             self._prepared[key.id] = _lane.prepared(key.secret_bytes())
         return self._prepared[key.id]
+
+
+def _is_deflated(packet: bytes) -> bool:
+    payload = UDP_HEADER_BYTES + 4 * (packet[0] & 15) if packet else 0
+    return packet[payload : payload + 1] == COMPRESSED
 
 
 def _nothing(_packet: bytes) -> bytes | None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -56,6 +57,38 @@ def test_a_note_that_a_request_waits_comes_to_the_database_with_what_is_drained_
     asyncio.run(story())
     store = ResultStore(url)
     assert store.get(waiting.id) == waiting
+    store.close()
+
+
+def test_an_answer_does_not_wait_for_its_row_which_follows_by_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"sqlite:///{tmp_path / 'results.db'}"
+    first, second = (result((usual(0),), identifier=one * 32) for one in "ab")
+    may_write = threading.Event()
+    save_rows = ResultStore.save_rows
+
+    def held(store: ResultStore, *rows: Any) -> None:
+        assert may_write.wait(timeout=20)
+        save_rows(store, *rows)
+
+    async def story() -> None:
+        archive = Archive(url, tmp_path)
+        archive.open()
+        await archive.record(first)
+        await archive.drain_soon()  # from here on the database is known to be there
+        monkeypatch.setattr(ResultStore, "save_rows", held)
+        assert await archive.record(second) == ()
+        assert archive.waiting == 1
+        may_write.set()
+        async with asyncio.timeout(20):
+            while archive.waiting:
+                await asyncio.sleep(0.01)
+        await archive.close()
+
+    asyncio.run(story())
+    store = ResultStore(url)
+    assert store.get(second.id) == second
     store.close()
 
 

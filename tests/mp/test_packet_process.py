@@ -16,6 +16,7 @@ from interceptor.nfqueue import KernelQueue, QueueCounters
 from interceptor.packet import decode_packet
 from mp import clock, packet_process
 from mp.bridge import (
+    Event,
     FurtherSegment,
     Heartbeat,
     HostChanged,
@@ -57,6 +58,28 @@ def bridge() -> Iterator[tuple[socket.socket, socket.socket]]:
         yield ours, theirs
 
 
+def knowing(bridge: tuple[socket.socket, socket.socket], *upstreams: str) -> PacketProcess:
+    """A process that knows the loss of the segments from these points."""
+    ours, theirs = bridge
+    process = PacketProcess(theirs, SETUP)
+    for upstream in upstreams or ("10.0.0.9",):
+        known = SegmentKnown(
+            upstream=upstream, newest_sample_at_ms=clock.now_ms(), metrics={"loss": loss_of(9, 0)}
+        )
+        ours.send(event_to_bytes(known))
+    process.read_events()
+    return process
+
+
+def events(ours: socket.socket) -> list[Event]:
+    """What the process has said since the last call."""
+    said = []
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            said.append(event_from_bytes(ours.recv(65536)))
+    return said
+
+
 def datagram(request: MeasureRequest) -> bytes:
     payload = message_to_xml(Message(request=request))
     return build_datagram(payload, source=request.source, destination=request.destination)
@@ -83,11 +106,8 @@ def test_a_last_point_reports_what_the_service_told_it(bridge: tuple[socket.sock
 def test_packets_like_one_before_are_extended_at_once_until_something_changes(
     bridge: tuple[socket.socket, socket.socket],
 ) -> None:
-    ours, theirs = bridge
-    process = PacketProcess(theirs, SETUP)
-    known = SegmentKnown(upstream="10.0.0.9", newest_sample_at_ms=clock.now_ms(), metrics={"loss": loss_of(9, 0)})
-    ours.send(event_to_bytes(known))
-    process.read_events()
+    ours, _ = bridge
+    process = knowing(bridge)
     queue = MemoryQueue(process.handle, shortcut=process.extended)
 
     def records_of(*ids: str) -> list[int]:
@@ -111,11 +131,8 @@ def test_packets_like_one_before_are_extended_at_once_until_something_changes(
 def test_the_service_hears_now_and_then_of_what_went_on_at_once(
     bridge: tuple[socket.socket, socket.socket],
 ) -> None:
-    ours, theirs = bridge
-    process = PacketProcess(theirs, SETUP)
-    known = SegmentKnown(upstream="10.0.0.9", newest_sample_at_ms=clock.now_ms(), metrics={"loss": loss_of(9, 0)})
-    ours.send(event_to_bytes(known))
-    process.read_events()
+    ours, _ = bridge
+    process = knowing(bridge)
     queue = MemoryQueue(process.handle, shortcut=process.extended)
 
     def told(packets: int) -> list[object]:
@@ -125,11 +142,7 @@ def test_the_service_hears_now_and_then_of_what_went_on_at_once(
             queue.put(datagram(replace(REQUEST, destination="10.9.9.8", max_age_ms=15_000)))
         queue.process_pending()
         process.note()
-        events = []
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                events.append(event_from_bytes(ours.recv(65536)))
-        return [process.extended_at_once - before, *events]
+        return [process.extended_at_once - before, *events(ours)]
 
     seen = UpstreamSeen(upstream="10.0.0.9", metrics=("loss",), hello=False)
     assert told(1) == [0, seen, PathAsked(destination="10.9.9.8")]
@@ -139,19 +152,40 @@ def test_the_service_hears_now_and_then_of_what_went_on_at_once(
     assert told(3) == [3]
 
 
+def test_of_many_that_went_on_at_once_the_service_hears_of_some_in_each_turn(
+    bridge: tuple[socket.socket, socket.socket],
+) -> None:
+    ours, _ = bridge
+    upstreams = [f"10.0.0.{number}" for number in range(20, 20 + MOST_DUE + 4)]
+    process = knowing(bridge, *upstreams)
+    queue = MemoryQueue(process.handle, shortcut=process.extended)
+
+    def turn() -> list[Event]:
+        process.turn_began_ms = clock.monotonic_ms()
+        for upstream in upstreams:
+            queue.put(datagram(replace(REQUEST, source=upstream, destination="10.9.9.8")))
+            queue.process_pending()
+            time.sleep(0.002)  # one packet of a new kind is taken down in a millisecond
+        process.note()
+        return events(ours)
+
+    assert len(turn()) == len(upstreams)
+    time.sleep(RETELL_MS / 1000)
+    assert [len(turn()), len(turn())] == [MOST_DUE, 4]
+    assert process.extended_at_once == 2 * len(upstreams)
+
+
 def test_a_path_that_is_known_from_here_on_is_answered_here_from_then_on(
     bridge: tuple[socket.socket, socket.socket],
 ) -> None:
-    ours, theirs = bridge
-    process = PacketProcess(theirs, SETUP)
-    known = SegmentKnown(upstream="10.0.0.9", newest_sample_at_ms=clock.now_ms(), metrics={"loss": loss_of(9, 0)})
-    ours.send(event_to_bytes(known))
+    ours, _ = bridge
+    process = knowing(bridge)
     queue = MemoryQueue(process.handle, shortcut=process.extended)
     further = FurtherSegment(
         upstream="10.0.0.1",
         current="10.9.9.8",
-        newest_sample_at_ms=known.newest_sample_at_ms,
-        metrics=known.metrics,
+        newest_sample_at_ms=clock.now_ms(),
+        metrics={"loss": loss_of(9, 0)},
     )
     path = PathKnown(destination="10.9.9.8", segments=(further,))
 

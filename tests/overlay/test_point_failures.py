@@ -232,7 +232,7 @@ def test_a_request_that_waits_when_its_source_is_killed_has_failed_afterwards_an
     with ThreadPoolExecutor(1) as asker:
         asking = asker.submit(row.ask, "p1", "p3", timeout_s=20.0)
         waiting = eventually(
-            lambda: [one for one in latest(row, "p1") if one.id not in known], "a stored request", within_s=5
+            lambda: [one for one in latest(row, "p1") if one.id not in known], "a stored request", within_s=2
         )
         row.lab.kill_point("p1")
         assert isinstance(asking.exception(timeout=5), InpathError)

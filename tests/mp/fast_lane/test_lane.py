@@ -20,6 +20,7 @@ from processor.tail_table import TailSegment, TailTable
 from processor.trust import Trust
 from schemas.authentication import sealed, signed_request
 from schemas.errors import PacketError
+from schemas.glance import glance_at
 from schemas.keyring import NO_KEYS, HmacKey, KeyIdentity, Keyring, SigningKey
 from schemas.message import MAX_RECORDS, MeasureRequest, Message, SegmentRecord, SegmentState
 from schemas.payload import COMPRESSED, payload_from_xml, xml_from_payload
@@ -102,7 +103,7 @@ class Point:
         for packet in packets:
             decoded = decode_packet(packet)
             assert isinstance(self._decision(packet, clock.now_ms()), Forward)
-            self.lane.take_down(decoded.payload)
+            self.lane.take_down(glance_at(xml_from_payload(decoded.payload)))
         return self
 
     def extended(self, packet: bytes) -> bytes | None:
@@ -176,7 +177,7 @@ def test_one_that_comes_deflated_is_extended_as_the_pipeline_would(points: int, 
 def test_a_deflated_one_that_leaves_no_room_or_is_broken_is_left_to_the_pipeline() -> None:
     payload = deflated(document(3))
     tight = Point(room=len(payload))
-    tight.lane.take_down(document(3))
+    tight.lane.take_down(glance_at(document(3)))
     assert tight.extended(datagram(payload)) is None
     point = Point().seen(datagram(payload))
     assert point.extended(datagram(payload)) is not None
@@ -282,7 +283,7 @@ def test_a_segment_is_good_while_it_is_fresh() -> None:
     assert old.seen(packet).extended(packet) is not None
     old.lane.forget()
     old.knows("10.0.0.4", age_ms=FRESH_MS + 1)
-    old.lane.take_down(decode_packet(packet).payload)
+    old.lane.take_down(glance_at(decode_packet(packet).payload))
     assert old.extended(packet) is None
 
 
@@ -310,7 +311,7 @@ def test_what_leaves_no_room_is_deflated_and_what_leaves_none_even_then_is_left_
     def grown(room: int) -> bytes | None:
         point = Point(room=room)
         point.knows("10.0.0.4", age_ms=1500)  # an age of four digits, and so for a while
-        point.lane.take_down(decode_packet(packet).payload)
+        point.lane.take_down(glance_at(decode_packet(packet).payload))
         extended = point.extended(packet)
         return None if extended is None else decode_packet(extended).payload
 
@@ -331,7 +332,7 @@ def test_as_many_records_as_the_pipeline_takes_and_not_more() -> None:
         point = Point(room=60_000)
         point.knows(upstream)
         packet = datagram(message_to_xml(Message(request=request, records=tuple(records))))
-        point.lane.take_down(decode_packet(packet).payload)
+        point.lane.take_down(glance_at(decode_packet(packet).payload))
         assert (point.extended(packet) is not None) == (points < MAX_RECORDS)
 
 
@@ -372,7 +373,7 @@ def test_strangers_do_not_fill_the_tables(monkeypatch: pytest.MonkeyPatch) -> No
         source = f"10.7.{number // 250}.{number % 250}"
         point.knows(source)
         latest = document(0, replace(REQUEST, source=source))
-        point.lane.take_down(latest)
+        point.lane.take_down(glance_at(latest))
     assert point.extended(datagram(latest, source=source)) is not None
     assert max(map(len, point.lane.tables)) <= lane.MOST_ENTRIES
 
