@@ -9,14 +9,18 @@ from dataclasses import replace
 
 import pytest
 
-from mp.report_connections import OPENING_REPEATS
-from mp.reporter import MAX_ATTEMPTS, Reporter
+from mp.report_connections import OPENING_REPEATS, ReportConnections
+from mp.reporter import MAX_ATTEMPTS, SEGMENT_BYTES, Reporter
 from processor.decision import Report
 from receiver.server import ReportServer
+from schemas import framing
 from schemas.errors import StoreError
 from schemas.message import MeasureRequest, Message
+from schemas.payload import COMPRESSED
+from schemas.xml_reader import message_from_xml
 from schemas.xml_writer import message_to_xml
 from tests.namespaces import Namespaces, in_namespace
+from tests.receiver.paths import usual
 
 REQUEST = MeasureRequest(
     source="127.0.0.1",
@@ -77,6 +81,40 @@ def test_a_report_arrives_and_its_acknowledgement_ends_the_matter() -> None:
 
     play(take, story)
     assert taken == [(Message(request=REQUEST), True)]
+
+
+@pytest.mark.parametrize(("points", "form"), [(1, b"<"), (12, COMPRESSED)])
+def test_a_report_of_more_than_one_segment_travels_deflated(
+    points: int, form: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = [replace(usual(number), metrics={"loss": usual(number).metrics["loss"]}) for number in range(points)]
+    records[0] = replace(records[0], upstream=REQUEST.source)
+    xml = message_to_xml(Message(request=REQUEST, records=tuple(records)))
+    assert (len(xml) > SEGMENT_BYTES) == (form == COMPRESSED)
+    sent: list[bytes] = []
+    exchange = ReportConnections.exchange
+
+    async def seen(connections: ReportConnections, asker: str, frame: bytes) -> framing.Frame:
+        sent.append(frame)
+        return await exchange(connections, asker, frame)
+
+    monkeypatch.setattr(ReportConnections, "exchange", seen)
+    taken: list[Message] = []
+
+    async def take(message: Message, final: bool) -> bool:
+        taken.append(message)
+        return True
+
+    async def story(reporter: Reporter) -> None:
+        reporter.submit(replace(report(), payload=xml))
+        await until(lambda: reporter.counters["acknowledged"] == 1)
+
+    play(take, story)
+    ((frame,),) = (tuple(framing.FrameReader(framing.REPORT_KINDS).receive(one)) for one in sent)
+    assert isinstance(frame, framing.Report)
+    assert frame.payload[:1] == form
+    assert len(frame.payload) <= SEGMENT_BYTES
+    assert taken == [message_from_xml(xml)]
 
 
 def test_a_copy_of_a_report_under_way_opens_no_second_connection() -> None:
