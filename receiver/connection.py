@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from schemas.decoder import message_from_document
 from schemas.errors import MessageError
 from schemas.framing import (
     MAX_ORDINAL,
@@ -26,7 +27,6 @@ from schemas.framing import (
 )
 from schemas.message import Message, check_consistency
 from schemas.payload import xml_from_payload
-from schemas.xml_reader import message_from_xml
 
 _ADDRESS = rb"[0-9.]{7,15}"
 _IDENTIFIER = re.compile(rb"<m><mr><hs>%b</hs><hd>%b</hd><id>([0-9a-f]{32})</id>" % (_ADDRESS, _ADDRESS))
@@ -53,7 +53,7 @@ class ReportReceived:
         Raises:
             MessageError: no message, one that contradicts itself, or one that no acknowledgement can name.
         """
-        message = message_from_xml(self.xml)
+        message = message_from_document(self.xml)
         check_consistency(message)
         for name, value in (("cp", message.request.copy), ("pt", message.request.part)):
             if value > MAX_ORDINAL:

@@ -6,14 +6,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from receiver.estimate import NORMAL, Estimate
 from schemas.intervals import LEVEL_OF_SIDE, ratio_interval
 from schemas.metrics import LossStatistics, ScalarStatistics
 
-_BISECTIONS = 60
-"""Each gives one bit of a limit."""
+_SHARE_ERROR = 1e-13
+"""How exactly a limit of the interval cuts off its share."""
+_MOST_STEPS = 100
+"""A dozen are usual."""
 
 
 def estimate_loss(segments: Sequence[LossStatistics]) -> Estimate:
@@ -67,11 +69,28 @@ def _mid_p_quantile(level: float, mean: float, variance: float, weight: float) -
         one_more = _gamma_share(limit, mean + weight, variance + weight * weight)
         return (as_observed + one_more) / 2
 
-    low, high = 0.0, mean + weight + 20 * math.sqrt(variance + weight * weight)
-    for _ in range(_BISECTIONS):
-        middle = (low + high) / 2
-        low, high = (middle, high) if share_below(middle) < level else (low, middle)
-    return low
+    highest = mean + weight + 20 * math.sqrt(variance + weight * weight)
+    return _root(lambda limit: share_below(limit) - level, highest)
+
+
+def _root(excess: Callable[[float], float], high: float) -> float:
+    """Where a function that rises between 0 and `high` passes 0, by the Illinois method (Dowell and Jarratt 1971);
+    0 where it begins above."""
+    low, at_low, at_high = 0.0, excess(0.0), excess(high)
+    if at_low >= 0:
+        return low
+    middle = high
+    for _ in range(_MOST_STEPS):
+        middle = high - at_high * (high - low) / (at_high - at_low)
+        at_middle = excess(middle)
+        if abs(at_middle) < _SHARE_ERROR:
+            break
+        if at_middle * at_high < 0:
+            low, at_low = high, at_high
+        else:
+            at_low /= 2  # so that this end, too, comes nearer
+        high, at_high = middle, at_middle
+    return middle
 
 
 def _gamma_share(limit: float, mean: float, variance: float) -> float:

@@ -15,9 +15,10 @@ from enum import StrEnum
 
 from schemas.keyring import Keyring, MessageKey
 from schemas.message import MeasureRequest, Message, Tag
-from schemas.xml_writer import END_TAG, RECORD_END, head_to_xml, tag_to_xml, untagged_record
+from schemas.xml_writer import END_TAG, RECORD_END, head_to_xml, message_to_xml, tag_to_xml
 
 _REQUEST_END = b"</mr>"
+_TAG_BEGIN = b"<a "
 
 
 class Standing(StrEnum):
@@ -56,12 +57,12 @@ def record_standings(message: Message, keyring: Keyring) -> tuple[Standing, ...]
     """What each record's tag is worth, in their order."""
     if all(record.tag is None for record in message.records):
         return (Standing.UNSIGNED,) * len(message.records)
-    octets = head_to_xml(message.request)
-    standings = []
+    document = message_to_xml(message) if message.document is None else message.document
+    standings, end = [], 0
     for record in message.records:
-        octets += untagged_record(record)
-        standings.append(_standing(record.tag, octets, record.told_by or record.current, keyring))
-        octets += (b"" if record.tag is None else tag_to_xml(record.tag)) + RECORD_END
+        begin, end = end, document.index(RECORD_END, end) + len(RECORD_END)
+        covered = document[: document.rfind(_TAG_BEGIN, begin, end)]
+        standings.append(_standing(record.tag, covered, record.told_by or record.current, keyring))
     return tuple(standings)
 
 

@@ -182,7 +182,7 @@ def glance_at(xml: bytes) -> Glance:
     Raises:
         MessageError: as `message_from_xml` and `check_consistency` say, or it is long and not as points write it.
     """
-    usual = _glance_at_usual(xml) if len(xml) <= MAX_XML_BYTES else None
+    usual = usual_glance(xml)
     if usual is not None:
         return usual
     if len(xml) > MAX_OTHER_BYTES:
@@ -193,9 +193,9 @@ def glance_at(xml: bytes) -> Glance:
     return _glance_at_message(message_to_xml(message), message)
 
 
-def _glance_at_usual(xml: bytes) -> Glance | None:
-    """What the document holds if it has the form that points write."""
-    question = _question_of(xml)
+def usual_glance(xml: bytes) -> Glance | None:
+    """The same of a document in the form that points write; None of any other, valid or not."""
+    question = _question_of(xml) if len(xml) <= MAX_XML_BYTES else None
     if question is None:
         return None
     if question.usual is not None and (match := question.usual.fullmatch(xml)) is not None:

@@ -126,6 +126,16 @@ class Message:
 
     request: MeasureRequest
     records: tuple[SegmentRecord, ...] = ()
+    document: bytes | None = field(default=None, init=False, compare=False, repr=False)
+    """The octets that this was read from, where they have the form that points write: what the tags cover. A
+    message that was made, or made of another, has none."""
+
+    @classmethod
+    def of_document(cls, document: bytes, request: MeasureRequest, records: tuple[SegmentRecord, ...]) -> Message:
+        """What a document says that has the form that points write."""
+        message = cls(request=request, records=records)
+        object.__setattr__(message, "document", document)  # no argument, so that `replace` cannot pass it on
+        return message
 
     @property
     def latest_point(self) -> str:

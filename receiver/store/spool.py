@@ -1,5 +1,8 @@
 """Documents that wait on disk: once `put` returns, neither a killed process nor a lost power supply loses them.
 
+For an unfinished one, which only notes that something waits, and for a removal the disk is not waited for: a killed
+process loses neither, and both are safe from a lost power supply with the next document that is put.
+
 The one user of `sqlite3` beside SQLAlchemy: the spool must be as simple as possible, since it stands in for a
 database that has failed.
 """
@@ -53,7 +56,7 @@ class SpoolEntry:
 
 
 class Spool:
-    """A queue in one SQLite file (WAL, synchronous=FULL).
+    """A queue in one SQLite file (WAL).
 
     Args:
         path: the file; made when it is not there.
@@ -73,7 +76,6 @@ class Spool:
         try:
             with self._errors():
                 self._connection.execute("PRAGMA journal_mode = WAL")
-                self._connection.execute("PRAGMA synchronous = FULL")
                 self._connection.executescript(_TABLES)
                 self._depth = self._count("entries")
                 self._refused = self._count("refused")
@@ -106,7 +108,7 @@ class Spool:
             (key, json.dumps(document, allow_nan=False), is_unfinished(document)) for document, key in documents
         ]
         with self._lock:
-            with self._transaction():
+            with self._transaction(waits_for_disk=not all(unfinished for *_, unfinished in texts)):
                 ids = [self._insert(key, text) for key, text, _ in texts]
                 for key, text, unfinished in texts:
                     self._remember(key, text if unfinished else None)
@@ -155,7 +157,7 @@ class Spool:
     def _clear(self, work: Callable[[], int]) -> int:
         """Do `work`, which makes room; on a full disk in the room that is reserved for it."""
         try:
-            with self._transaction():
+            with self._transaction(waits_for_disk=False):
                 return work()
         except StoreError:
             if not self._reserve.exists():
@@ -190,8 +192,10 @@ class Spool:
         return int(self._connection.execute(f"SELECT COUNT(*) FROM {table}").fetchone()[0])
 
     @contextmanager
-    def _transaction(self) -> Iterator[None]:
+    def _transaction(self, *, waits_for_disk: bool = True) -> Iterator[None]:
         with self._errors():
+            # Of a WAL: after each transaction, or not before it is copied into the file (pragma synchronous).
+            self._connection.execute(f"PRAGMA synchronous = {'FULL' if waits_for_disk else 'NORMAL'}")
             self._connection.execute("BEGIN IMMEDIATE")
             with self._connection:  # commits, or rolls back what an error left
                 yield

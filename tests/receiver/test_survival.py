@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable
+from statistics import NormalDist
 
 import pytest
 from hypothesis import given
@@ -111,3 +112,32 @@ def test_a_ratio_stays_within_its_interval_and_that_within_0_and_1(ratios: list[
     assert estimate.low is not None and estimate.high is not None
     assert 0 <= estimate.low <= estimate.value + 1e-12
     assert estimate.value - 1e-12 <= estimate.high <= 1
+
+
+def mid_p_share(limit: float, segments: list[LossStatistics]) -> float:
+    """What lies below a limit of -log(1 - loss): the gamma distributions of what was seen and of one loss more."""
+    mean = sum(-math.log1p(-one.lost / one.sent) for one in segments)
+    variance = sum(one.lost / (one.sent * (one.sent - one.lost)) for one in segments)
+    weight = max(1 / (one.sent - one.lost) for one in segments)
+
+    def share(mean: float, variance: float) -> float:
+        if not mean:
+            return 1.0
+        spread = variance / (9 * mean**2)
+        return NormalDist().cdf(((limit / mean) ** (1 / 3) - 1 + spread) / spread**0.5)
+
+    return (share(mean, variance) + share(mean + weight, variance + weight**2)) / 2
+
+
+@given(st.lists(st.tuples(st.integers(1, 6000), st.floats(0, 0.99)), min_size=1, max_size=20))
+def test_each_limit_of_the_interval_cuts_off_its_share(drawn: list[tuple[int, float]]) -> None:
+    segments = [loss(int(sent * ratio), sent) for sent, ratio in drawn]
+    estimate = estimate_loss(segments)
+    assert estimate.low is not None
+    assert estimate.high is not None
+    if estimate.low:
+        assert mid_p_share(-math.log1p(-estimate.low), segments) == pytest.approx(0.025, abs=1e-6)
+    else:
+        assert mid_p_share(0.0, segments) >= 0.025
+    if estimate.high < 1:
+        assert mid_p_share(-math.log1p(-estimate.high), segments) == pytest.approx(0.975, abs=1e-6)

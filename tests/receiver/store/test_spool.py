@@ -20,6 +20,23 @@ for number in range(1_000_000):
     print(number, flush=True)
 """
 
+STEPS = """
+import os, sys
+from receiver.store.spool import Spool
+spool = Spool(sys.argv[1])
+note = {"result_row": {"status": "pending"}}
+steps = {
+    "note": lambda: spool.put(note, "a"),
+    "more notes": lambda: spool.put_all([(note, "b"), (note, "c")]),
+    "removal": lambda: spool.remove([1]),
+    "answer": lambda: spool.put({"result_row": {"status": "complete"}}, "a"),
+    "both": lambda: spool.put_all([({"result_row": {"status": "failed"}}, "b"), (note, "d")]),
+}
+for name, step in steps.items():
+    os.write(1, name.encode())
+    step()
+"""
+
 
 def numbers(spool: Spool) -> list[int]:
     return [entry.document["number"] for entry in spool.oldest(1_000_000)]
@@ -85,6 +102,18 @@ def test_every_document_that_was_acknowledged_survives_sigkill(tmp_path: Path) -
     assert len(kept) - len(acknowledged) in (0, 1)  # the last one may be durable and not yet acknowledged
     assert spool.depth == len(kept)
     spool.close()
+
+
+def test_the_disk_is_waited_for_when_a_result_is_put_and_not_when_a_request_is_noted(tmp_path: Path) -> None:
+    """As the system calls say."""
+    calls = tmp_path / "calls"
+    trace = ("strace", "-o", str(calls), "-e", "trace=write,fsync,fdatasync")
+    command = (*trace, sys.executable, "-c", STEPS, str(tmp_path / "spool.db"))
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+    assert done.stdout == "notemore notesremovalanswerboth"
+    _, *steps = calls.read_text().split("write(1, ")
+    waits = {step.split('"')[1]: "sync(" in step for step in steps}
+    assert waits == {"note": False, "more notes": False, "removal": False, "answer": True, "both": True}
 
 
 def test_a_place_where_no_file_can_be_is_one_line(tmp_path: Path) -> None:
