@@ -1,7 +1,7 @@
 """Documents that wait on disk: once `put` returns, neither a killed process nor a lost power supply loses them.
 
-For an unfinished one, which only notes that something waits, and for a removal the disk is not waited for: a killed
-process loses neither, and both are safe from a lost power supply with the next document that is put.
+For an unfinished one, which only notes that something waits, and for a removal the disk is not waited for: a
+killed process loses neither, and both are safe from a lost power supply with the next document that is put.
 
 The one user of `sqlite3` beside SQLAlchemy: the spool must be as simple as possible, since it stands in for a
 database that has failed.
