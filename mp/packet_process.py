@@ -45,6 +45,7 @@ from mp.bridge import (
     event_to_bytes,
 )
 from mp.fast_lane.lane import FastLane
+from mp.flood_watch import NAP_MS, FloodWatch
 from mp.interception import backend_of, rule_of
 from mp.keys.credentials import Credentials
 from mp.logs import configure_logs
@@ -99,7 +100,10 @@ class PacketProcess:
         self.turn_began_ms = clock.monotonic_ms()
         """When the loop last looked at everything."""
         self._counters: Counter[str] = Counter()
-        self._handled = 0
+        self.handled = 0
+        """Packets that the fast lane has left to the pipeline."""
+        self.is_flooded = False
+        """One packet of each turn is looked at, and those behind it pass (FloodWatch)."""
         self._is_late = False
         self.extended_at_once = 0
         """Packets that the fast lane has taken."""
@@ -147,14 +151,19 @@ class PacketProcess:
 
     def handle(self, packet: InterceptedPacket) -> None:
         """Give one packet its verdict."""
-        self._handled += 1
+        self.handled += 1
         self._is_late = clock.monotonic_ms() - self.turn_began_ms > LONGEST_TURN_MS
         if self._is_late:
             packet.accept()
+            self._counters["overloaded"] += 1
+        else:
+            self._decide(packet)
+        if self._is_late or self.is_flooded:
             passed = self.pass_waiting()
-            self._handled += passed
-            self._counters["overloaded"] += 1 + passed
-            return
+            self.handled += passed
+            self._counters["overloaded"] += passed
+
+    def _decide(self, packet: InterceptedPacket) -> None:
         try:
             datagram = decode_packet(packet.payload)
         except PacketError as error:
@@ -244,7 +253,7 @@ class PacketProcess:
             Heartbeat(
                 counters={
                     **self._counters,
-                    "intercepted": self._handled + self.extended_at_once,
+                    "intercepted": self.handled + self.extended_at_once,
                     "forwarded": self._counters["forwarded"] + self.extended_at_once,
                     "extended_at_once": self.extended_at_once,
                     "queue_waiting": state.waiting,
@@ -351,15 +360,21 @@ def _serve(bridge: socket.socket, setup: Setup, stop: int) -> None:
         bridge.send(event_to_bytes(Ready(rules=rules)))
         bridge.setblocking(False)
         gc.freeze()  # what is alive now stays: no need to look at it again at each collection
-        poll = select.poll()
-        for descriptor in (queue.fileno(), bridge.fileno(), stop):
+        poll, nap = select.poll(), select.poll()
+        for descriptor in (bridge.fileno(), stop):
             poll.register(descriptor, select.POLLIN)
+            nap.register(descriptor, select.POLLIN)
+        poll.register(queue.fileno(), select.POLLIN)
         next_beat = clock.monotonic_ms()
         has_paused = False
         stalls = StallWatch("the packet process", STALL_MS)
+        floods = FloodWatch(setup.rate_per_s / setup.queues, setup.burst)
         while not process.service_gone:
             now = process.turn_began_ms = clock.monotonic_ms()
             stalls.look(now)
+            process.is_flooded = floods.look(now, process.handled)
+            if process.is_flooded:
+                nap.poll(NAP_MS)
             if now >= next_beat:
                 process.beat(queue)
                 next_beat = now + HEARTBEAT_MS

@@ -21,6 +21,7 @@ from prober.clock_state import ClockState
 from prober.neighbor import LEAST_SILENCE_NS, PROBED_NS, SILENT_GAPS, Neighbor, address_number, is_unicast
 from prober.segment import Event, Role, Segment, SegmentSnapshot, announced_error
 from prober.stamp.authentication import NO_KEY, KeyOf
+from prober.stamp.common_times import CommonSchedule, CommonTimes
 from prober.stamp.datagram import Datagram
 from prober.stamp.fault import ProbeFault
 from prober.stamp.probe_format import ProbeFormat
@@ -35,14 +36,6 @@ from schemas.message import SegmentState
 
 MAX_SEGMENTS = 256
 DEFAULT_SLEEP_AFTER_S = 900.0
-EARLY_NS = 20 * NS_PER_MS
-"""Probes whose times are so near are sent together with the first of them: to wake the process costs as much as to
-send some. What counts is the time at which a probe leaves. The times of a session stay as unpredictable as Poisson
-times, and they depend on nothing but chance, so that they sample a path without bias: every mixing process does
-that which does not depend on the network (Baccelli et al., "On optimal probing for delay and loss measurement",
-2007). No session sends two probes together. A packet waits at the interface behind those before it, as it would
-for other traffic: with twenty sessions behind two packets on average, 40 us at 100 Mbit/s, less the time that
-passes between two system calls."""
 LONGEST_REPLY_WAIT_NS = 200 * NS_PER_MS
 UNREAD_REPLIES = MAX_UNTOLD_REPLIES // 2
 """Of one session, on average."""
@@ -91,6 +84,7 @@ class Prober:
         self._own = address_number("address", address)
         self._random = random_source
         self._rate_per_s = rate_per_s
+        self._times = CommonTimes(random_source, rate_per_s=rate_per_s)
         self.reply_wait_ns = min(LONGEST_REPLY_WAIT_NS, round(UNREAD_REPLIES * NS_PER_S / rate_per_s))
         """How long replies may wait unread, so that the next probes of their session can tell its peer of them."""
         self._silence_ns = max(LEAST_SILENCE_NS, round(SILENT_GAPS * NS_PER_S / rate_per_s))
@@ -189,11 +183,11 @@ class Prober:
         return next_ns
 
     def due(self, now_ns: int) -> list[Probe]:
-        """The probes to send now: those of which the time has come, and those of the next moment (EARLY_NS)."""
+        """The probes to send now."""
         if self._next_review_ns is not None and self._next_review_ns <= now_ns:
             self._review(now_ns)
         due = []
-        while self._due and self._due[0][0] <= now_ns + EARLY_NS:
+        while self._due and self._due[0][0] <= now_ns:
             due.append(heapq.heappop(self._due))
         asking = self._challenges is not None and self._challenges.is_asking
         probes = self._challenges.due(now_ns, self.own_error()) if self._challenges and asking else []
@@ -365,6 +359,7 @@ class Prober:
                 neighbor.segment.role = Role.ASLEEP
         if not self._neighbors:
             self._next_review_ns = None
+        self._times.share_among(sum(one.session is not None for one in self._neighbors.values()))
 
     def _start(self, peer: str, neighbor: Neighbor, now_ns: int) -> None:
         neighbor.session = SenderSession(
@@ -374,6 +369,7 @@ class Prober:
             rate_per_s=self._rate_per_s,
             probe_format=ProbeFormat(key=self._key_of(peer)),
             faults=self.faults,
+            schedule=CommonSchedule(self._times, now_ns=now_ns),
         )
         neighbor.started_at_ns = now_ns
         neighbor.segment.role = Role.SENDER

@@ -22,6 +22,7 @@ from typing import NamedTuple
 from prober.clock_state import ClockState
 from prober.segment import AnnouncedErrors, Event, Segment
 from prober.stamp.authentication import StampKey
+from prober.stamp.common_times import CommonSchedule
 from prober.stamp.datagram import Datagram
 from prober.stamp.exchange import Exchange
 from prober.stamp.extension_trial import ExtensionTrial
@@ -67,9 +68,10 @@ class SenderSession:
 
     Args:
         segment: where samples go.
-        random_source: draws the gaps between probes.
+        random_source: draws the gaps between probes, and what fills them up.
         now_ns: start, own wall clock; the first probe follows one gap later.
         rate_per_s: expected probes per second.
+        schedule: when probes are sent, in the place of gaps that are drawn for this session alone.
         first_sequence: number of the first probe.
         probe_format: how probes look; with its key only authenticated replies are taken.
         faults: where troubles are counted that lose no reply.
@@ -85,6 +87,7 @@ class SenderSession:
         first_sequence: int = 0,
         probe_format: ProbeFormat | None = None,
         faults: Counter[ProbeFault] | None = None,
+        schedule: CommonSchedule | None = None,
     ) -> None:
         self._segment = segment
         self._format = probe_format or ProbeFormat()
@@ -96,7 +99,7 @@ class SenderSession:
         self.outbound_hops: int | None = None
         """Routers between this point and the peer, from the TTL with which the newest probe arrived there."""
         self.replies = ReplyReader(self._format.key, self._faults, self.tally)
-        self._schedule = PoissonSchedule(random_source, now_ns=now_ns, rate_per_s=rate_per_s)
+        self._schedule = schedule or PoissonSchedule(random_source, now_ns=now_ns, rate_per_s=rate_per_s)
         self._next_sequence = first_sequence
         self._exchanges: dict[int, Exchange] = {}
         self._previous: Exchange | None = None

@@ -280,6 +280,25 @@ def test_a_turn_that_takes_too_long_lets_the_rest_pass_unchanged(
     assert unchanged(3) == [False] * 3
 
 
+def test_in_a_flood_one_packet_is_looked_at_and_what_waits_behind_it_passes(
+    bridge: tuple[socket.socket, socket.socket],
+) -> None:
+    ours, theirs = bridge
+    process = PacketProcess(theirs, SETUP)
+    process.is_flooded = True
+    process.pass_waiting = lambda: 41
+    packet = datagram(replace(REQUEST, destination="10.0.0.77"))
+    queue = MemoryQueue(process.handle)
+    queue.put(packet)
+    queue.process_pending()
+    (verdict,) = queue.take_verdicts()
+    assert verdict.forwarded not in (None, packet)
+    assert process.handled == 42
+    process.beat(cast(KernelQueue, EmptyQueue()))
+    counters = [event.counters for event in events(ours) if isinstance(event, Heartbeat)]
+    assert [(one["overloaded"], one["forwarded"], one["intercepted"]) for one in counters] == [(41, 1, 42)]
+
+
 def test_whoever_is_late_lets_all_that_waits_pass_at_once_and_counts_it(
     bridge: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:

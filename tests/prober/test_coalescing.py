@@ -7,12 +7,14 @@ from statistics import fmean, pstdev
 import pytest
 
 from prober.clock_state import ClockState
-from prober.prober import EARLY_NS, LONGEST_REPLY_WAIT_NS, Prober
+from prober.prober import LONGEST_REPLY_WAIT_NS, Prober
+from prober.stamp.common_times import LARGEST_SHARE
 from prober.stamp.session import MAX_UNTOLD_REPLIES
 from prober.timestamp import NS_PER_S
 
 START_NS = 1_700_000_000 * NS_PER_S
 CLOCK = ClockState(synchronized=True, error_ms=1)
+RASTER_NS = NS_PER_S // 25
 PEERS = tuple(f"10.0.1.{number}" for number in range(1, 21))
 
 
@@ -37,9 +39,12 @@ def test_probes_of_the_same_moment_leave_together_and_never_two_of_one_session()
     batches = sent(60)
     assert all(len(set(peers)) == len(peers) for _, peers in batches)
     assert all(later - earlier > 0 for (earlier, _), (later, _) in pairwise(batches))
-    # As many more as become due meanwhile, but those that have just sent draw their next time later.
-    most = 1 + 19 * 10 * EARLY_NS / NS_PER_S
-    assert 0.75 * most < fmean(len(peers) for _, peers in batches) < most
+    # Of each common time every session takes a part by chance; times that nobody takes are none.
+    is_taken = 1 - (1 - LARGEST_SHARE) ** len(PEERS)
+    assert fmean(len(peers) for _, peers in batches) == pytest.approx(
+        len(PEERS) * LARGEST_SHARE / is_taken, rel=0.05
+    )
+    assert len(batches) / 60 == pytest.approx(10 / LARGEST_SHARE * is_taken, rel=0.1)
 
 
 def test_the_times_of_each_session_stay_those_of_chance_at_the_rate_asked_for() -> None:
@@ -51,7 +56,7 @@ def test_the_times_of_each_session_stay_those_of_chance_at_the_rate_asked_for() 
         assert fmean(gaps_s) == pytest.approx(0.1, rel=0.15)
         assert pstdev(gaps_s) == pytest.approx(0.1, rel=0.2)
         # Nor do they keep to any raster of the batches.
-        phases = [at_ns % (2 * EARLY_NS) / (2 * EARLY_NS) for at_ns in times_ns]
+        phases = [at_ns % RASTER_NS / RASTER_NS for at_ns in times_ns]
         assert fmean(phases) == pytest.approx(0.5, abs=0.05)
         assert pstdev(phases) == pytest.approx(1 / 12**0.5, abs=0.03)
 
