@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING
 
 from mp import clock
@@ -39,7 +40,7 @@ class _Unwritten:
     """Documents that wait for the disk together."""
 
     documents: list[tuple[Document, str]] = field(default_factory=list)
-    writing: asyncio.Task[None] | None = None
+    written: asyncio.Future[None] | None = None
 
 
 class Archive:
@@ -63,7 +64,8 @@ class Archive:
         self._drain_timer: asyncio.TimerHandle | None = None
         self._is_closing = False
         self._unwritten = _Unwritten()
-        self._disk = asyncio.Lock()
+        self._taking = Lock()
+        """Of what waits for the disk: the loop adds to it, and the spool's thread takes it."""
         self._upkeep: asyncio.Task[None] | None = None
         self._more = False
         """Something was kept after the drain that is under way had looked."""
@@ -132,21 +134,22 @@ class Archive:
 
     async def _keep(self, document: Document, key: str) -> None:
         """Wait until the document is durable; those that come while the disk is busy go to it together."""
-        unwritten = self._unwritten
-        unwritten.documents.append((document, key))
-        if unwritten.writing is None:
-            unwritten.writing = asyncio.create_task(self._write(unwritten), name="write spool")
-        await asyncio.shield(unwritten.writing)
-
-    async def _write(self, unwritten: _Unwritten) -> None:
-        async with self._disk:
-            self._unwritten = _Unwritten()  # from here on others wait for the next time
+        with self._taking:
+            unwritten = self._unwritten
+            unwritten.documents.append((document, key))
+        if unwritten.written is None:
             loop = asyncio.get_running_loop()
-            try:
-                await loop.run_in_executor(self._spooling, self._opened().put_all, unwritten.documents)
-            except StoreError as error:
-                logger.error("%s", error)
-                raise
+            unwritten.written = loop.run_in_executor(self._spooling, self._write, unwritten)
+        await asyncio.shield(unwritten.written)
+
+    def _write(self, unwritten: _Unwritten) -> None:
+        with self._taking:
+            self._unwritten = _Unwritten()  # from here on others wait for the next time
+        try:
+            self._opened().put_all(unwritten.documents)
+        except StoreError as error:
+            logger.error("%s", error)
+            raise
 
     def drain_soon(self) -> asyncio.Task[None]:
         """Bring what waits to the database; if that is under way, once more after it. The task ends after both."""

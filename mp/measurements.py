@@ -152,7 +152,8 @@ class Measurements:
         else:
             result = await self._fail(pending, f"no answer within {timeout_s:g} s")
         self.counters[str(result.status)] += 1
-        logger.info(
+        asyncio.get_running_loop().call_soon(  # the answer leaves first
+            logger.info,
             "request %s from %s to %s: %s after %.1f ms",
             result.id,
             result.source,
