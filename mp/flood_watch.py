@@ -27,19 +27,21 @@ class FloodWatch:
         self._burst = burst
         self._level = 0.0
         self._looked_at_ms: int | None = None
-        self._handled = 0
+        self.handled = 0
+        """As told at the last look."""
         self._is_flood = False
 
     def look(self, now_ms: int, handled: int) -> bool:
         """Whether there is a flood: it begins when the bucket runs over, and ends when it is empty.
 
         Args:
-            now_ms: of a clock that never steps; call at each turn.
+            now_ms: when the turn of the queue began, of a clock that never steps; every turn during a flood, and
+                otherwise each at which some were handled.
             handled: how many packets the fast lane has not taken so far.
         """
-        elapsed_ms = 0 if self._looked_at_ms is None else now_ms - self._looked_at_ms
-        level = max(0.0, self._level + handled - self._handled - elapsed_ms * self._leak_per_ms)
+        leaked = 0 if self._looked_at_ms is None else (now_ms - self._looked_at_ms) * self._leak_per_ms
+        level = max(0.0, self._level - leaked) + handled - self.handled
         self._is_flood = level > self._burst or (self._is_flood and level > 0)
         self._level = min(level, self._burst)
-        self._looked_at_ms, self._handled = now_ms, handled
+        self._looked_at_ms, self.handled = now_ms, handled
         return self._is_flood

@@ -372,7 +372,6 @@ def _serve(bridge: socket.socket, setup: Setup, stop: int) -> None:
         while not process.service_gone:
             now = process.turn_began_ms = clock.monotonic_ms()
             stalls.look(now)
-            process.is_flooded = floods.look(now, process.handled)
             if process.is_flooded:
                 nap.poll(NAP_MS)
             if now >= next_beat:
@@ -393,6 +392,8 @@ def _serve(bridge: socket.socket, setup: Setup, stop: int) -> None:
                 process.turn_began_ms = clock.monotonic_ms()
                 queue.process_pending()
                 process.note()
+            if process.is_flooded or process.handled != floods.handled:
+                process.is_flooded = floods.look(process.turn_began_ms, process.handled)
 
 
 @contextlib.contextmanager

@@ -121,7 +121,10 @@ class BenchNetwork:
         return point_files(self.lab.directory, node)
 
     def start(self, node: str, *, knows_feeder: bool = True) -> RunningPoint:
-        """Start a point, and wait until it knows the segment from the feeder, if it is to."""
+        """Start a point, and wait until it knows the segment from the feeder and its MTU, if it is to.
+
+        Until then it deflates messages that may be longer than the path lets through.
+        """
         self.lab.start_point(node)
         with Client(self.files(node).control) as client:
             deadline_s = time.monotonic() + READY_LIMIT_S
@@ -148,7 +151,8 @@ class BenchNetwork:
         return Keyring(keys.values(), area=self.lab.topology.node(node).area)
 
     def _knows_feeder(self, status: Mapping[str, Any]) -> bool:
-        known = {one["address"] for one in status["neighbors"] if one["state"] == "measured"}
+        measured = (one for one in status["neighbors"] if one["state"] == "measured")
+        known = {one["address"] for one in measured if "mtu" in one["last_60_s"]}
         return self.address(FEEDER) in known
 
     def counters(self, node: str) -> dict[str, int]:

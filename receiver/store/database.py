@@ -245,6 +245,7 @@ def _prepare_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
         connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute("PRAGMA cache_size = -256")  # KiB: the kernel caches the file for all who read it
 
 
 def _begin_sqlite(connection: Connection) -> None:

@@ -76,6 +76,7 @@ class Spool:
         try:
             with self._errors():
                 self._connection.execute("PRAGMA journal_mode = WAL")
+                self._connection.execute("PRAGMA cache_size = -256")  # KiB
                 self._connection.executescript(_TABLES)
                 self._depth = self._count("entries")
                 self._refused = self._count("refused")

@@ -36,9 +36,11 @@ def test_less_is_none_and_nor_is_what_the_rule_lets_through_at_once(per_s: float
     assert not any(looks(per_s, watch=FloodWatch(RATE_PER_S, BURST), seconds=10, at_once=at_once))
 
 
-def test_a_process_that_slept_counts_what_came_meanwhile() -> None:
+def test_what_comes_at_once_after_a_pause_counts_in_full() -> None:
     watch = FloodWatch(RATE_PER_S, BURST)
     assert not watch.look(0, 0)
-    assert not watch.look(1000, 500)
-    assert watch.look(1100, 900)
-    assert not watch.look(60_000, 900)
+    assert not watch.look(10_000, BURST)
+    assert watch.look(10_040, BURST + 40)
+    assert watch.look(10_080, BURST + 80)
+    assert not watch.look(60_000, BURST + 80)
+    assert watch.look(90_000, 2 * BURST + 81)
