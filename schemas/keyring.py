@@ -12,7 +12,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import IPv4Network
-from socket import AF_INET, inet_pton
 from typing import TYPE_CHECKING, Protocol
 
 from schemas.errors import UsageError
@@ -264,8 +263,8 @@ class Keyring:
 
     def area_of(self, address: str) -> str | None:
         """The area of the longest prefix that holds the address (dotted IPv4); None when no area does."""
-        # For each packet of a flood: IPv4Address takes ten times as long.
-        number = int.from_bytes(inet_pton(AF_INET, address))
+        first, second, third, fourth = map(int, address.split("."))  # IPv4Address takes five times as long
+        number = first << 24 | second << 16 | third << 8 | fourth
         for mask, areas in self._prefixes:
             area = areas.get(number & mask)
             if area is not None:
