@@ -161,7 +161,7 @@ def test_a_report_of_an_unknown_request_is_not_even_decoded(monkeypatch: pytest.
         decoded.append(xml)
         return message_from_xml(xml)
 
-    monkeypatch.setattr("receiver.connection.message_from_xml", note)
+    monkeypatch.setattr("receiver.connection.message_from_document", note)
     taker = Taker()
 
     async def story() -> list[Frame]:
