@@ -71,7 +71,7 @@ class SenderSession:
         random_source: draws the gaps between probes, and what fills them up.
         now_ns: start, own wall clock; the first probe follows one gap later.
         rate_per_s: expected probes per second.
-        schedule: when probes are sent, in the place of gaps that are drawn for this session alone.
+        schedule: when probes are sent; without it, by gaps that are drawn for them alone.
         first_sequence: number of the first probe.
         probe_format: how probes look; with its key only authenticated replies are taken.
         faults: where troubles are counted that lose no reply.
