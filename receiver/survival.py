@@ -15,7 +15,7 @@ from schemas.metrics import LossStatistics, ScalarStatistics
 _SHARE_ERROR = 1e-13
 """How exactly a limit of the interval cuts off its share."""
 _MOST_STEPS = 100
-"""A dozen are usual."""
+"""Less than twenty are usual."""
 
 
 def estimate_loss(segments: Sequence[LossStatistics]) -> Estimate:

@@ -15,10 +15,9 @@ from enum import StrEnum
 
 from schemas.keyring import Keyring, MessageKey
 from schemas.message import MeasureRequest, Message, Tag
-from schemas.xml_writer import END_TAG, RECORD_END, head_to_xml, message_to_xml, tag_to_xml
+from schemas.xml_writer import END_TAG, RECORD_END, TAG_BEGIN, head_to_xml, message_to_xml, tag_to_xml
 
 _REQUEST_END = b"</mr>"
-_TAG_BEGIN = b"<a "
 
 
 class Standing(StrEnum):
@@ -61,7 +60,7 @@ def record_standings(message: Message, keyring: Keyring) -> tuple[Standing, ...]
     standings, end = [], 0
     for record in message.records:
         begin, end = end, document.index(RECORD_END, end) + len(RECORD_END)
-        covered = document[: document.rfind(_TAG_BEGIN, begin, end)]
+        covered = document[: document.rfind(TAG_BEGIN, begin, end)]
         standings.append(_standing(record.tag, covered, record.told_by or record.current, keyring))
     return tuple(standings)
 

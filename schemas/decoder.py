@@ -1,7 +1,7 @@
 """A whole message from its octets, by a short cut where they have the form in which points write.
 
 Of such a document every octet has been checked when `glance_at` is done with it, so that its values can be taken
-from where they stand: a fifth of the time of `message_from_xml`, which reads all other documents.
+from where they stand: a third of the time of `message_from_xml`, which reads all other documents.
 """
 
 from __future__ import annotations
@@ -16,9 +16,8 @@ from schemas.glance import usual_glance
 from schemas.message import Message, SegmentRecord, SegmentState, Tag
 from schemas.metrics import METRICS, ScalarStatistics, Statistics, statistic_fields
 from schemas.xml_reader import message_from_xml
-from schemas.xml_writer import OWN_ELEMENT
+from schemas.xml_writer import OWN_ELEMENT, RECORD_BEGIN
 
-_RECORD_BEGIN = b"<mrp"
 _HEAD = re.compile(
     r"(?P<pending> s=\"pending\")?><up>(?P<up>[^<]+)</up><mp>(?P<mp>[^<]+)</mp><ts>(?P<ts>[^<]+)</ts>"
     r"(?:<ag>(?P<ag>[^<]+)</ag>)?(?:<fr>(?P<fr>[^<]+)</fr>)?"
@@ -50,7 +49,7 @@ def message_from_document(document: bytes) -> Message:
     glance = usual_glance(document)
     if glance is None:
         return message_from_xml(document)
-    pieces = document.split(_RECORD_BEGIN)[1:]
+    pieces = document.split(RECORD_BEGIN)[1:]
     return Message.of_document(document, glance.request, tuple(_record(str(piece, "ascii")) for piece in pieces))
 
 

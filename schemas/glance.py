@@ -18,7 +18,7 @@ from schemas.errors import MessageError
 from schemas.message import MAX_RECORDS, MeasureRequest, Message, Tag, check_consistency
 from schemas.metrics import METRIC_NAME
 from schemas.xml_reader import MAX_METRICS, MAX_XML_BYTES, message_from_xml
-from schemas.xml_writer import END_TAG, message_to_xml
+from schemas.xml_writer import END_TAG, RECORD_BEGIN, TAG_BEGIN, message_to_xml
 
 MAX_OTHER_BYTES = 2_048
 """Of a document in another form: to decode one costs a millisecond for each 2 KiB, and no point writes it."""
@@ -27,10 +27,8 @@ _MOST_QUESTIONS = 1024
 _LONGEST_QUESTION = 33 * MAX_METRICS
 """Octets of the longest list: names of 32, and a space behind each."""
 
-_RECORD_BEGIN = b"<mrp"
 _POINT_BEGIN = b"<mp>"
 _TELLER_BEGIN = b"<fr>"
-_TAG_BEGIN = b'<a k="'
 _TAG_TEXT_BEGIN = b'" t="'
 _TAG_END = b'"/></mrp></m>'
 _URL_SAFE = bytes.maketrans(b"+/", b"-_")
@@ -168,12 +166,12 @@ class Glance(NamedTuple):
         """What the source's tag covers, if that stands in the document as it is; else None."""
         if self.request_tag is None or isinstance(self.origin, Message) or self.origin.part is not None:
             return None
-        return self.xml[: self.xml.index(_TAG_BEGIN)]
+        return self.xml[: self.xml.index(TAG_BEGIN)]
 
     @property
     def latest_octets(self) -> bytes:
         """What the last record's tag covers; only of a document that has one."""
-        return self.xml[: self.xml.rfind(_TAG_BEGIN)]
+        return self.xml[: self.xml.rfind(TAG_BEGIN)]
 
 
 def glance_at(xml: bytes) -> Glance:
@@ -200,7 +198,7 @@ def usual_glance(xml: bytes) -> Glance | None:
         return None
     if question.usual is not None and (match := question.usual.fullmatch(xml)) is not None:
         *texts, latest = match.groups()
-        records = xml.count(_RECORD_BEGIN)
+        records = xml.count(RECORD_BEGIN)
     else:
         match = HEAD.match(xml)
         walked = None if match is None else _walk(xml, match, question)
@@ -266,7 +264,7 @@ def _tells(record: re.Match[bytes], question: _Question) -> bool:
 
 
 def _glance_at_head(xml: bytes, head: _Head, question: _Question, records: int, latest: bytes | None) -> Glance:
-    begin = xml.rindex(_RECORD_BEGIN) if records else len(xml)
+    begin = xml.rindex(RECORD_BEGIN) if records else len(xml)
     latest_point = _text(latest or head.last_point or head.source)
     source = _text(head.source)
     return Glance(
@@ -294,7 +292,7 @@ def _teller(xml: bytes, begin: int) -> str | None:
 
 def _last_tag(xml: bytes, begin: int) -> TagText | None:
     """The tag of the record that begins there, the last."""
-    key = xml.find(_TAG_BEGIN, begin) + len(_TAG_BEGIN)
+    key = xml.find(TAG_BEGIN, begin) + len(TAG_BEGIN)
     if key < begin:
         return None
     key_id, _, text = xml[key : -len(_TAG_END)].partition(_TAG_TEXT_BEGIN)

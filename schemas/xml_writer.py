@@ -9,7 +9,8 @@ from schemas.message import MeasureRequest, Message, SegmentRecord, SegmentState
 from schemas.metrics import METRICS, ScalarStatistics, Statistics, statistic_fields
 
 END_TAG = b"</m>"
-RECORD_END = b"</mrp>"
+RECORD_BEGIN, RECORD_END = b"<mrp", b"</mrp>"
+TAG_BEGIN = b'<a k="'
 _GREATEST_NUMBER = 999_999_999_999_999.0
 """Of a decimal number in a message; what is beyond is written as this."""
 OWN_ELEMENT = tuple(name for name, metric in METRICS.items() if metric.statistics is not ScalarStatistics)

@@ -44,6 +44,7 @@ def test_a_flood_from_spoofed_sources_costs_other_traffic_nothing_that_it_does_n
             readings[True].append(net.run(SECONDS, stream_per_s=OTHER_TRAFFIC_PER_S))
             counters = eventually(lambda: intercepted(client), "a count", within_s=5)
             assert counters["intercepted"] <= greatest
+            assert eventually(lambda: overloaded(client), "that packets pass unseen", within_s=5) < greatest
             assert (counters["queue_dropped"], counters["user_dropped"], counters["handler_failed"]) == (0, 0, 0)
         readings[False].append(net.run(SECONDS, stream_per_s=OTHER_TRAFFIC_PER_S))
     for one in (*readings[True], *readings[False]):
@@ -59,6 +60,11 @@ def test_a_flood_from_spoofed_sources_costs_other_traffic_nothing_that_it_does_n
 def intercepted(client: Client) -> dict[str, int] | None:
     counters: dict[str, int] = client.status()["packet_process"]["counters"]
     return counters if counters.get("intercepted") else None
+
+
+def overloaded(client: Client) -> int | None:
+    counters: dict[str, int] = client.status()["packet_process"]["counters"]
+    return counters.get("overloaded")
 
 
 def test_one_forged_request_brings_its_victim_hardly_more_octets_than_it_has(net: FloodNetwork) -> None:

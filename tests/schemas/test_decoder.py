@@ -6,24 +6,14 @@ from hypothesis import given
 
 from schemas.authentication import Standing, record_standings, sealed, signed_request
 from schemas.decoder import message_from_document
-from schemas.keyring import HmacKey, KeyIdentity, Keyring
-from schemas.message import MeasureRequest, Message
+from schemas.message import Message
 from schemas.xml_reader import message_from_xml
 from schemas.xml_writer import head_to_xml, message_to_xml, untagged_record
 from tests.messages import messages
 from tests.receiver.paths import delay, measured
+from tests.schemas.test_glance import KEYRING, REQUEST
 
-KEY = HmacKey(KeyIdentity(id="k-1", areas=("",)), bytes(32))
-KEYRING = Keyring([KEY])
-REQUEST = MeasureRequest(
-    source="10.0.0.1",
-    destination="10.9.0.1",
-    id="ab" * 16,
-    metrics=("delay",),
-    created_at_ms=1_767_268_800_000,
-    lifetime_ms=5000,
-    max_age_ms=0,
-)
+(KEY,) = KEYRING.keys
 
 
 def signed_document(*, written: bytes = b"", instead: bytes = b"") -> bytes:
