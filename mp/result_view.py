@@ -113,7 +113,7 @@ def _headline(result: PathResult, names: Mapping[str, str]) -> Text:
     if result.carrier not in (None, Carrier.ROUTER_ALERT):
         text.append(f" by {result.carrier}")
     if result.authenticity in _SHOWN_STANDINGS:
-        text.append(f" {result.authenticity}", style=_SHOWN_STANDINGS[result.authenticity])
+        text.append(f", {result.authenticity}", style=_SHOWN_STANDINGS[result.authenticity])
     text.append(f"  (request {result.id})", style="dim")
     return text
 
