@@ -43,6 +43,7 @@ NFQNL_MSG_CONFIG = 2
 NFQNL_MSG_VERDICT_BATCH = 3
 NFQA_VERDICT_HDR = 2
 NF_ACCEPT = 1
+NFQA_CFG_QUEUE_MAXLEN = 3
 NFQA_CFG_MASK = 4
 NFQA_CFG_FLAGS = 5
 NFQA_CFG_F_FAIL_OPEN = 1
@@ -154,6 +155,7 @@ class KernelQueue:
         if not 0 <= number <= 0xFFFF:
             raise UsageError("queue_number", number, "0 to 65535")
         self.number = number
+        self._length = length
         self._guard = HandlerGuard(handler, monotonic_ns)
         self._shortcut = shortcut
         self._replaced = 0
@@ -252,6 +254,18 @@ class KernelQueue:
                 passed += count
         return passed
 
+    def pause(self) -> None:
+        """Let packets go on as they come, unseen and at once, until `resume`; those that wait go on waiting."""
+        self._hold(0)
+
+    def resume(self) -> None:
+        """Take packets again, as many as may wait."""
+        self._hold(self._length)
+
+    def _hold(self, length: int) -> None:
+        with self._netlink(self._bound()) as netlink:
+            netlink.send(length_request(self.number, length))
+
     def counters(self) -> QueueCounters:
         """The kernel's counters and our own, as of now."""
         self._bound()
@@ -286,11 +300,18 @@ def _enlarge_receive_buffer(netlink: socket.socket, wanted_bytes: int) -> None:
 
 def fail_open_request(number: int) -> bytes:
     """The netlink message that lets packets pass queue `number` when it is full (nfnetlink_queue.h)."""
-    flag = struct.pack("!I", NFQA_CFG_F_FAIL_OPEN)
-    body = (
-        _NETFILTER_HEADER.pack(socket.AF_UNSPEC, 0, number)
-        + _ATTRIBUTE.pack(_ATTRIBUTE.size, NFQA_CFG_MASK, flag)
-        + _ATTRIBUTE.pack(_ATTRIBUTE.size, NFQA_CFG_FLAGS, flag)
+    flag = NFQA_CFG_F_FAIL_OPEN.to_bytes(4)
+    return _configuration(number, (NFQA_CFG_MASK, flag), (NFQA_CFG_FLAGS, flag))
+
+
+def length_request(number: int, length: int) -> bytes:
+    """The netlink message that says how many packets may wait in queue `number`."""
+    return _configuration(number, (NFQA_CFG_QUEUE_MAXLEN, length.to_bytes(4)))
+
+
+def _configuration(number: int, *attributes: tuple[int, bytes]) -> bytes:
+    body = _NETFILTER_HEADER.pack(socket.AF_UNSPEC, 0, number) + b"".join(
+        _ATTRIBUTE.pack(_ATTRIBUTE.size, kind, value) for kind, value in attributes
     )
     kind = NFNL_SUBSYS_QUEUE << 8 | NFQNL_MSG_CONFIG
     return _MESSAGE_HEADER.pack(_MESSAGE_HEADER.size + len(body), kind, NLM_F_REQUEST, 0, 0) + body

@@ -45,7 +45,7 @@ from mp.bridge import (
     event_to_bytes,
 )
 from mp.fast_lane.lane import FastLane
-from mp.flood_watch import NAP_MS, FloodWatch
+from mp.flood_watch import NAP_MS, PAUSE_MS, FloodWatch
 from mp.interception import backend_of, rule_of
 from mp.keys.credentials import Credentials
 from mp.logs import configure_logs
@@ -366,24 +366,29 @@ def _serve(bridge: socket.socket, setup: Setup, stop: int) -> None:
             nap.register(descriptor, select.POLLIN)
         poll.register(queue.fileno(), select.POLLIN)
         next_beat = clock.monotonic_ms()
-        has_paused = False
+        has_rested = False
         stalls = StallWatch("the packet process", STALL_MS)
         floods = FloodWatch(setup.rate_per_s / setup.queues, setup.burst)
+        paused_ms = 0
         while not process.service_gone:
             now = process.turn_began_ms = clock.monotonic_ms()
             stalls.look(now)
             if process.is_flooded:
+                queue.pause()
+                nap.poll(PAUSE_MS)
+                queue.resume()
+                paused_ms += clock.monotonic_ms() - now
                 nap.poll(NAP_MS)
             if now >= next_beat:
                 process.beat(queue)
                 next_beat = now + HEARTBEAT_MS
-                if comes_first and has_paused and not is_in_real_time():
+                if comes_first and has_rested and not is_in_real_time():
                     comes_first = put_packets_first()
                     turn = "come first again" if comes_first else "wait for others from now on"
                     logger.warning("packets took all the time of a processor for a while; they %s", turn)
-                has_paused = False
+                has_rested = False
             ready = dict(poll.poll(next_beat - now if next_beat > now else HEARTBEAT_MS))
-            has_paused |= clock.monotonic_ms() > now
+            has_rested |= clock.monotonic_ms() > now
             if stop in ready:
                 return
             if bridge.fileno() in ready:
@@ -393,7 +398,7 @@ def _serve(bridge: socket.socket, setup: Setup, stop: int) -> None:
                 queue.process_pending()
                 process.note()
             if process.is_flooded or process.handled != floods.handled:
-                process.is_flooded = floods.look(process.turn_began_ms, process.handled)
+                process.is_flooded = floods.look(process.turn_began_ms - paused_ms, process.handled)
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ from scapy.layers.inet import IP, UDP
 
 from interceptor import nfqueue
 from interceptor.firewall import InterceptionRule, IptablesRules
-from interceptor.nfqueue import KernelQueue, fail_open_request
+from interceptor.nfqueue import KernelQueue, fail_open_request, length_request
 from interceptor.packet import decode_packet, with_payload
 from interceptor.packet_queue import LONGEST_PACKET_BYTES, InterceptedPacket
 from schemas.errors import HostError, UsageError
@@ -51,6 +51,12 @@ def test_the_fail_open_message_has_the_layout_of_the_kernel_header() -> None:
     assert message[:8] == struct.pack("=IHH", len(message), 0x0302, 1)
     assert message[16:20] == b"\0\0\x12\x34"
     assert message[20:] == struct.pack("=HH", 8, 4) + b"\0\0\0\1" + struct.pack("=HH", 8, 5) + b"\0\0\0\1"
+
+
+def test_the_length_message_has_the_layout_of_the_kernel_header() -> None:
+    message = length_request(0x1234, 0x56789A)
+    assert message[:8] == struct.pack("=IHH", len(message), 0x0302, 1)
+    assert message[16:] == b"\0\0\x12\x34" + struct.pack("=HH", 8, 3) + b"\0\x56\x78\x9a"
 
 
 @pytest.mark.parametrize("number", [-1, 65536])
@@ -326,3 +332,22 @@ def test_all_that_waits_can_be_let_go_on_at_once_in_order_and_what_comes_later_i
         assert queue.pass_waiting() == 0
         counters = queue.counters()
     assert (counters.queued, counters.waiting, counters.failed) == (13, 0, 0)
+
+
+@pytest.mark.netns
+def test_a_queue_that_pauses_lets_all_pass_at_once_and_afterwards_takes_packets_again(network: Network) -> None:
+    with network.intercepted(grow, IPTABLES, RULE) as queue:
+        network.send(b"before")
+        process(queue, handled=1)
+        network.send(b"waits")
+        queue.pause()
+        for payload in (b"1", b"2", b"3"):
+            network.send(payload)
+        assert payloads(network.received(4)) == [b"before<mrp/>", b"1", b"2", b"3"]
+        assert queue.counters().waiting == 1
+        queue.resume()
+        network.send(b"after")
+        process(queue, handled=3)
+        assert payloads(network.received(2)) == [b"waits<mrp/>", b"after<mrp/>"]
+        counters = queue.counters()
+    assert (counters.queued, counters.waiting, counters.queue_dropped, counters.failed) == (3, 0, 0, 0)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from mp.flood_watch import FLOOD_SHARE, FloodWatch
+from mp.flood_watch import FLOOD_SHARE, NAP_MS, PAUSE_MS, FloodWatch
 
 RATE_PER_S, BURST = 1000, 200
 TURN_MS = 5
@@ -28,6 +28,19 @@ def test_what_uses_up_the_rule_is_a_flood_as_long_as_it_lasts_and_a_moment_longe
 
 def test_a_flood_without_a_burst_before_it_is_found_too() -> None:
     assert looks(RATE_PER_S, watch=FloodWatch(RATE_PER_S, BURST), seconds=3)[-1]
+
+
+def test_a_short_look_now_and_then_is_enough_to_tell_whether_a_flood_goes_on() -> None:
+    """Of a clock that stands still between the looks."""
+    watch = FloodWatch(RATE_PER_S, BURST)
+    looks(RATE_PER_S, watch=watch, seconds=2, at_once=BURST)
+    now_ms, handled = 2000, watch.handled
+    for _ in range(50):
+        now_ms, handled = now_ms + NAP_MS, handled + round(NAP_MS * RATE_PER_S / 1000)
+        assert watch.look(now_ms, handled)
+    after = [watch.look(now_ms + NAP_MS * (number + 1), handled) for number in range(50)]
+    assert after.index(False) * (NAP_MS + PAUSE_MS) < 2000
+    assert not any(after[after.index(False) :])
 
 
 @pytest.mark.parametrize("per_s", [0, 10, 0.97 * FLOOD_SHARE * RATE_PER_S])
