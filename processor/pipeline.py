@@ -19,7 +19,7 @@ from schemas.errors import MessageError
 from schemas.glance import Glance, glance_at
 from schemas.keyring import NO_KEYS, MessageKey
 from schemas.message import MAX_RECORDS, Carrier, SegmentRecord, SegmentState
-from schemas.payload import payload_from_xml, xml_from_payload
+from schemas.payload import extended_payload, payload_from_xml, xml_from_payload
 from schemas.xml_reader import MAX_XML_BYTES
 from schemas.xml_writer import END_TAG, head_to_xml, untagged_record
 
@@ -134,7 +134,7 @@ class Pipeline:
         refusal = self._refusal(glance, source, destination) or self.trust.refusal(glance)
         if refusal is not None:
             return PassThrough(refusal)
-        decision = self._extend(glance.xml, glance, now_ms, room, carrier)
+        decision = self._extend(payload, glance, now_ms, room, carrier)
         if is_relayed and isinstance(decision, Forward | HandOver):
             return replace(decision, relay_toward=destination)
         return decision
@@ -159,11 +159,11 @@ class Pipeline:
             return f"mrp: got {glance.records} records, expected fewer than {MAX_RECORDS}"
         return None
 
-    def _extend(self, xml: bytes, glance: Glance, now_ms: int, room: int, carrier: Carrier) -> Decision:
+    def _extend(self, payload: bytes, glance: Glance, now_ms: int, room: int, carrier: Carrier) -> Decision:
         """Add this point's record, and go on, or end here."""
         body = self._record(glance, now_ms)
         key = self.trust.signer(glance)
-        extended = sealed(xml[: -len(END_TAG)] + body, key)
+        extended = sealed(glance.xml[: -len(END_TAG)] + body, key)
         is_last = glance.hello or self.identity.is_last_for(glance.destination)
         if not is_last and glance.max_age_ms and glance.request.return_id is None:
             self._on_path(glance.destination)
@@ -178,7 +178,7 @@ class Pipeline:
             return PassThrough(f"message: got {len(extended)} octets, expected at most {MAX_XML_BYTES}")
         if is_last:
             return SendReport(replace(_report(glance, extended, final=True), carrier=carrier))
-        return _fit(glance, xml, body, extended, room, key)
+        return _fit(glance, payload, body, extended, room, key)
 
     def _record(self, glance: Glance, now_ms: int) -> bytes:
         """What this point adds, up to where its tag belongs."""
@@ -197,11 +197,13 @@ class Pipeline:
         return head.encode() + answer.octets
 
 
-def _fit(glance: Glance, xml: bytes, body: bytes, extended: bytes, room: int, key: MessageKey | None) -> Decision:
+def _fit(
+    glance: Glance, payload: bytes, body: bytes, extended: bytes, room: int, key: MessageKey | None
+) -> Decision:
     """Forward the whole message, or hand over what came and go on with the own record alone."""
-    payload = payload_from_xml(extended, room)
-    if payload is not None:
-        return Forward(payload)
+    whole = extended_payload(payload, glance.xml, extended, room)
+    if whole is not None:
+        return Forward(whole)
     if not glance.records:
         return PassThrough(f"room: got {room} octets, expected enough for one record")
     request, latest = glance.request, glance.latest_tag
@@ -211,10 +213,10 @@ def _fit(glance: Glance, xml: bytes, body: bytes, extended: bytes, room: int, ke
         last_point=glance.latest_point,
         previous_tag=None if latest is None else latest.octets,
     )
-    payload = payload_from_xml(sealed(head_to_xml(rest) + body, key), room)
-    if payload is None:
+    alone = payload_from_xml(sealed(head_to_xml(rest) + body, key), room)
+    if alone is None:
         return PassThrough(f"room: got {room} octets, expected enough for one record")
-    return HandOver(_report(glance, xml, final=False), payload)
+    return HandOver(_report(glance, glance.xml, final=False), alone)
 
 
 def _report(glance: Glance, xml: bytes, *, final: bool) -> Report:

@@ -11,6 +11,7 @@ import zlib
 from schemas.errors import MessageError
 from schemas.message import Message
 from schemas.xml_reader import MAX_XML_BYTES, message_from_xml
+from schemas.xml_writer import END_TAG
 
 COMPRESSED = b"\x01"
 MAX_RATIO = 32
@@ -21,6 +22,13 @@ _ALWAYS_BYTES = 2_048
 # A small window costs a third of the default's time at the same size: messages are a few KiB.
 _WINDOW_BITS = -12
 _MEMORY_LEVEL = 5
+
+_END_BLOCK = bytes.fromhex("b3d1cfb50300")
+"""`</m>` as a block of deflate with the fixed codes, and the last one."""
+_OPEN_END = b"\0\0\xff\xff" + _END_BLOCK
+"""That block behind an empty one that ends with an octet (Z_SYNC_FLUSH): in its place the stream can go on."""
+_LOOK_BACK = 2_048
+"""Octets of text in which a record looks for what it has in common with the one before it; two of all metrics."""
 
 # Deflate prefers what stands last, so the most frequent text, one record, is at the end.
 _DICTIONARY = (
@@ -43,6 +51,12 @@ _DICTIONARY = (
     b'<x m="utilization" n="6" v="0." l="0." h="0." t="17"/>'
     b'<x m="available-bandwidth" n="9" v="" l="" h="" t="17"/><a k="" t=""/></mrp><mrp></m>'
 )
+
+DEFLATED_FORM = (
+    *(_DICTIONARY, _WINDOW_BITS, _MEMORY_LEVEL),
+    *(_LOOK_BACK, _ALWAYS_BYTES, MAX_RATIO, MAX_XML_BYTES),
+)
+"""What another implementation of `extended_payload` needs to do the same."""
 
 
 def xml_from_payload(payload: bytes) -> bytes:
@@ -70,11 +84,41 @@ def payload_from_xml(xml: bytes, room: int) -> bytes | None:
     """The payload for `xml` in at most `room` octets: plain if it fits, else compressed, else None."""
     if len(xml) <= room:
         return xml
-    deflater = zlib.compressobj(
-        zlib.Z_BEST_COMPRESSION, zlib.DEFLATED, _WINDOW_BITS, _MEMORY_LEVEL, zdict=_DICTIONARY
-    )
+    deflater = _deflater(_DICTIONARY)
     compressed = COMPRESSED + deflater.compress(xml) + deflater.flush()
-    return compressed if len(compressed) <= room and len(xml) <= _most_behind(len(compressed)) else None
+    return compressed if _fits(compressed, xml, room) else None
+
+
+def extended_payload(payload: bytes, xml: bytes, extended: bytes, room: int) -> bytes | None:
+    """The payload for a document that has grown at its end, as `payload_from_xml` chooses it.
+
+    A point deflates its own record alone, behind what the points before have deflated: that costs a sixth of
+    deflating all of it again, for a sixth more octets. Where these do not fit all of it is deflated again.
+
+    Args:
+        payload: holds `xml`.
+        xml: the document as it came.
+        extended: `xml` with more before its last tag.
+        room: the most that may leave, in octets.
+    """
+    if len(extended) <= room:
+        return extended
+    kept = xml.removesuffix(END_TAG)
+    if payload[:1] == COMPRESSED and payload.endswith(_OPEN_END) and extended.startswith(kept):
+        begun, deflater = payload.removesuffix(_END_BLOCK), _deflater(kept[-_LOOK_BACK:])
+    else:
+        begun, kept, deflater = COMPRESSED, b"", _deflater(_DICTIONARY)
+    added = deflater.compress(extended[len(kept) :].removesuffix(END_TAG))
+    grown = begun + added + deflater.flush(zlib.Z_SYNC_FLUSH) + _END_BLOCK
+    return grown if _fits(grown, extended, room) else payload_from_xml(extended, room)
+
+
+def _deflater(dictionary: bytes) -> zlib._Compress:
+    return zlib.compressobj(zlib.Z_BEST_COMPRESSION, zlib.DEFLATED, _WINDOW_BITS, _MEMORY_LEVEL, zdict=dictionary)
+
+
+def _fits(compressed: bytes, xml: bytes, room: int) -> bool:
+    return len(compressed) <= room and len(xml) <= _most_behind(len(compressed))
 
 
 def _most_behind(payload_bytes: int) -> int:

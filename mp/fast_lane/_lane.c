@@ -14,12 +14,15 @@
 #include "reading.h"
 #include "tags.h"
 #include "writing.h"
+#include "deflating.h"
 
 #define LONGEST_PACKET 65535
 
 typedef struct {
     PyObject_HEAD
-    PyObject *own, *point, *questions, *secrets, *routes, *segments;
+    PyObject *own, *point, *dictionary, *questions, *secrets, *routes, *segments;
+    Form form;
+    Streams streams;
     Py_ssize_t room;
     unsigned most_records;
     long long fresh_ms;
@@ -236,7 +239,7 @@ static PyObject *grown(Lane *lane, const Message *message, const uint8_t *octets
         return NULL;
     }
     if (offset)
-        set_lengths(begin, new_length, octets, length, offset - UDP_HEADER);
+        set_lengths(begin, new_length, octets, length, offset - UDP_HEADER, strlen("</m>"));
     if (_PyBytes_Resize(&result, (Py_ssize_t)new_length) != 0)
         return NULL;
     return result;
@@ -248,7 +251,6 @@ static PyObject *extend(Lane *lane, const uint8_t *octets, size_t length, size_t
     Message message;
     Sha256 running;
     Cursor cursor = {octets + offset, octets + length};
-    lane->is_due = lane->outgrew = 0;
     if (!request(&cursor, &message) || message.source_address != packet_address(ends) ||
         message.destination_address != packet_address(ends + 4) || is_own(lane, message.source_address))
         return NULL;
@@ -259,6 +261,42 @@ static PyObject *extend(Lane *lane, const uint8_t *octets, size_t length, size_t
     if (lane->verifies && !(known = trusted(lane, &message, octets + offset, &running)))
         return NULL;
     return grown(lane, &message, octets, length, offset, known, &running);
+}
+
+/* The packet whose deflated payload goes on with what is new in `document`; NULL where Python has to see to that. */
+static PyObject *with_record(Lane *lane, const uint8_t *octets, size_t length, size_t offset, size_t kept,
+                             PyObject *document)
+{
+    const uint8_t *grown = (const uint8_t *)PyBytes_AS_STRING(document);
+    size_t grown_octets = (size_t)PyBytes_GET_SIZE(document), begun = length - END_BLOCK_OCTETS;
+    Py_ssize_t room = lane->room - (Py_ssize_t)(begun - offset) - END_BLOCK_OCTETS;
+    if (room <= 0 || (Py_ssize_t)grown_octets <= lane->room || begun + (size_t)room > LONGEST_PACKET - END_BLOCK_OCTETS)
+        return NULL;
+    PyObject *result = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)begun + room + END_BLOCK_OCTETS);
+    if (!result)
+        return NULL;
+    uint8_t *begin = (uint8_t *)PyBytes_AS_STRING(result), *at = put(begin, octets, begun);
+    size_t added = continued(&lane->streams, &lane->form, kept, grown + kept, grown_octets - strlen("</m>") - kept, at,
+                             (size_t)room);
+    at = put(at + added, OPEN_END + OPEN_END_OCTETS - END_BLOCK_OCTETS, END_BLOCK_OCTETS);
+    size_t new_length = (size_t)(at - begin);
+    if (!added || (Py_ssize_t)grown_octets > most_behind(&lane->form, (Py_ssize_t)(new_length - offset))) {
+        Py_DECREF(result);
+        return NULL;
+    }
+    set_lengths(begin, new_length, octets, length, offset - UDP_HEADER, END_BLOCK_OCTETS);
+    return _PyBytes_Resize(&result, (Py_ssize_t)new_length) == 0 ? result : NULL;
+}
+
+static PyObject *extend_deflated(Lane *lane, const uint8_t *octets, size_t length, size_t offset)
+{
+    size_t text = inflated(&lane->streams, &lane->form, octets + offset, length - offset);
+    PyObject *document = text ? extend(lane, lane->streams.text, text, 0, octets + 12) : NULL;
+    if (!document)
+        return NULL;
+    PyObject *result = with_record(lane, octets, length, offset, text - strlen("</m>"), document);
+    Py_DECREF(document);
+    return result;
 }
 
 static PyObject *or_none(PyObject *result)
@@ -274,7 +312,13 @@ static PyObject *lane_extended(Lane *lane, PyObject *packet)
         return PyErr_Format(PyExc_TypeError, "a packet is bytes");
     const uint8_t *octets = (const uint8_t *)PyBytes_AS_STRING(packet);
     size_t length = (size_t)PyBytes_GET_SIZE(packet), header = header_of(octets, length);
-    return or_none(header ? extend(lane, octets, length, header + UDP_HEADER, octets + 12) : NULL);
+    lane->is_due = lane->outgrew = 0;
+    if (!header)
+        Py_RETURN_NONE;
+    size_t offset = header + UDP_HEADER;
+    if (octets[offset] == DEFLATED)
+        return or_none(extend_deflated(lane, octets, length, offset));
+    return or_none(extend(lane, octets, length, offset, octets + 12));
 }
 
 static PyObject *lane_grown(Lane *lane, PyObject *const *arguments, Py_ssize_t count_of_arguments)
@@ -284,22 +328,25 @@ static PyObject *lane_grown(Lane *lane, PyObject *const *arguments, Py_ssize_t c
         return PyErr_Format(PyExc_TypeError, "grown(document, ends): bytes, and eight octets");
     const uint8_t *xml = (const uint8_t *)PyBytes_AS_STRING(arguments[0]);
     const uint8_t *ends = (const uint8_t *)PyBytes_AS_STRING(arguments[1]);
+    lane->is_due = lane->outgrew = 0;
     return or_none(extend(lane, xml, (size_t)PyBytes_GET_SIZE(arguments[0]), 0, ends));
 }
 
 static int lane_init(Lane *lane, PyObject *arguments, PyObject *names)
 {
-    static char *known[] = {"own", "point", "room", "most_records", "fresh_ms", "verifies", NULL};
-    PyObject *own, *point;
+    static char *known[] = {"own", "point", "room", "most_records", "fresh_ms", "verifies", "form", NULL};
+    PyObject *own, *point, *dictionary;
+    Form form;
     Py_ssize_t room;
     unsigned most_records;
     long long fresh_ms;
     int verifies;
-    if (!PyArg_ParseTupleAndKeywords(arguments, names, "$SSnILp", known, &own, &point, &room, &most_records,
-                                     &fresh_ms, &verifies))
+    if (!PyArg_ParseTupleAndKeywords(arguments, names, "$SSnILp(Siinnnn)", known, &own, &point, &room, &most_records,
+                                     &fresh_ms, &verifies, &dictionary, &form.window_bits, &form.memory_level,
+                                     &form.look_back, &form.always, &form.ratio, &form.longest))
         return -1;
-    if (!PyBytes_CheckExact(own) || !PyBytes_CheckExact(point)) {
-        PyErr_SetString(PyExc_TypeError, "own and point are bytes");
+    if (!PyBytes_CheckExact(own) || !PyBytes_CheckExact(point) || !PyBytes_CheckExact(dictionary)) {
+        PyErr_SetString(PyExc_TypeError, "own, point and dictionary are bytes");
         return -1;
     }
     if (lane->own) {
@@ -312,6 +359,11 @@ static int lane_init(Lane *lane, PyObject *arguments, PyObject *names)
     lane->verifies = (char)verifies;
     lane->own = Py_NewRef(own);
     lane->point = Py_NewRef(point);
+    lane->dictionary = Py_NewRef(dictionary);
+    form.dictionary = (const uint8_t *)PyBytes_AS_STRING(dictionary);
+    form.dictionary_octets = PyBytes_GET_SIZE(dictionary);
+    lane->form = form;
+    streams_begin(&lane->streams, &form);
     lane->questions = PyDict_New();
     lane->secrets = PyDict_New();
     lane->routes = PyDict_New();
@@ -321,8 +373,10 @@ static int lane_init(Lane *lane, PyObject *arguments, PyObject *names)
 
 static void lane_free(Lane *lane)
 {
+    streams_end(&lane->streams);
     Py_CLEAR(lane->own);
     Py_CLEAR(lane->point);
+    Py_CLEAR(lane->dictionary);
     Py_CLEAR(lane->questions);
     Py_CLEAR(lane->secrets);
     Py_CLEAR(lane->routes);
@@ -392,6 +446,8 @@ PyMODINIT_FUNC PyInit__lane(void)
     if (!library || !load(library, "SHA256_Init", &sha256_init) || !load(library, "SHA256_Update", &sha256_update) ||
         !load(library, "SHA256_Final", &sha256_final))
         return PyErr_Format(PyExc_ImportError, "libcrypto.so.3 has no SHA256 functions");
+    if (!load_zlib())
+        memset(&zlib, 0, sizeof zlib);
     PyObject *module = PyType_Ready(&lane_type) < 0 ? NULL : PyModule_Create(&definition);
     if (module && PyModule_AddObjectRef(module, "Lane", (PyObject *)&lane_type) < 0)
         Py_CLEAR(module);

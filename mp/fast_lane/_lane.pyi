@@ -1,6 +1,14 @@
 class Lane:
     def __init__(
-        self, *, own: bytes, point: bytes, room: int, most_records: int, fresh_ms: int, verifies: bool
+        self,
+        *,
+        own: bytes,
+        point: bytes,
+        room: int,
+        most_records: int,
+        fresh_ms: int,
+        verifies: bool,
+        form: tuple[bytes, int, int, int, int, int, int],
     ) -> None: ...
     @property
     def questions(self) -> dict[bytes, tuple[bytes, ...]]: ...

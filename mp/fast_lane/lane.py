@@ -22,7 +22,7 @@ from schemas.glance import Glance, TagText
 from schemas.keyring import HmacKey
 from schemas.message import MAX_RECORDS, Message
 from schemas.metrics import METRICS, ScalarStatistics, statistic_fields
-from schemas.payload import COMPRESSED, payload_from_xml, xml_from_payload
+from schemas.payload import COMPRESSED, DEFLATED_FORM, extended_payload, xml_from_payload
 
 try:
     from mp.fast_lane import _lane
@@ -77,6 +77,7 @@ class FastLane:
                 most_records=MAX_RECORDS,
                 fresh_ms=FRESH_MS,
                 verifies=pipeline.trust.verifies,
+                form=DEFLATED_FORM,
             )
             self._extended = self._lane.extended
 
@@ -97,7 +98,9 @@ class FastLane:
         except (PacketError, MessageError):
             return None
         grown = self._lane.grown(document, packet[12:20])
-        payload = None if grown is None else payload_from_xml(grown, self._room)
+        if grown is None:
+            return None
+        payload = extended_payload(datagram.payload, document, grown, self._room)
         return None if payload is None else with_payload(datagram, payload)
 
     @property

@@ -8,6 +8,7 @@
 #define UDP_HEADER 8
 #define TAG_TEXT 22         /* 16 octets in base64url without padding */
 #define LONGEST_KEY_ID 16
+#define DEFLATED 1
 
 typedef struct {
     const uint8_t *at, *end;
@@ -164,7 +165,7 @@ static unsigned word(const uint8_t *at)
     return (unsigned)(at[0] << 8 | at[1]);
 }
 
-/* Octets of the IPv4 header if it is a usual packet with a plain XML payload, else 0. */
+/* Octets of the IPv4 header if it is a usual packet whose payload begins as a message does, else 0. */
 static size_t header_of(const uint8_t *packet, size_t length)
 {
     if (length < BARE_HEADER + 4 + UDP_HEADER + 1 || word(packet + 2) != length || (word(packet + 6) & 0x3FFF) ||
@@ -174,7 +175,8 @@ static size_t header_of(const uint8_t *packet, size_t length)
                     : packet[0] == 0x45                                                     ? BARE_HEADER
                                                                                             : 0;
     bool is_usual = header && word(packet + header + 4) == length - header && word(packet + header + 6) != 0;
-    return is_usual && packet[header + UDP_HEADER] == '<' ? header : 0;
+    bool begins = is_usual && (packet[header + UDP_HEADER] == '<' || packet[header + UDP_HEADER] == DEFLATED);
+    return begins ? header : 0;
 }
 
 static uint32_t packet_address(const uint8_t *at)

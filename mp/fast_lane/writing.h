@@ -42,10 +42,11 @@ static unsigned updated(unsigned checksum, uint64_t removed, uint64_t added)
     return ~(unsigned)sum & 0xFFFF;
 }
 
-/* Lengths and checksums of `packet`, which is `old` with another end of its payload. */
-static void set_lengths(uint8_t *packet, size_t length, const uint8_t *old, size_t old_length, size_t header)
+/* Lengths and checksums of `packet`, which is `old` with something else in the place of the last octets. */
+static void set_lengths(uint8_t *packet, size_t length, const uint8_t *old, size_t old_length, size_t header,
+                        size_t replaced)
 {
-    size_t kept = header + UDP_HEADER + ((old_length - header - UDP_HEADER - strlen("</m>")) & ~(size_t)1);
+    size_t kept = header + UDP_HEADER + ((old_length - header - UDP_HEADER - replaced) & ~(size_t)1);
     unsigned udp_length = (unsigned)(length - header), old_udp_length = (unsigned)(old_length - header);
     uint64_t removed = sum_of(old + kept, old_length - kept) + 2 * (uint64_t)old_udp_length;
     uint64_t added = sum_of(packet + kept, length - kept) + 2 * (uint64_t)udp_length;

@@ -2,127 +2,32 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable
 from dataclasses import replace
 from importlib import import_module
 
 import pytest
 
-from interceptor.packet import decode_packet, with_payload
+from interceptor.packet import decode_packet
 from mp import clock
 from mp.fast_lane import lane
-from mp.fast_lane.lane import FastLane
-from processor.decision import Forward
-from processor.pipeline import Pipeline, PointIdentity
-from processor.segment_table import FRESH_MS, PreparedSegment, SegmentTable
-from processor.tail_table import TailSegment, TailTable
-from processor.trust import Trust
+from processor.segment_table import FRESH_MS, PreparedSegment
+from processor.tail_table import TailSegment
 from schemas.authentication import sealed, signed_request
-from schemas.errors import PacketError
 from schemas.glance import glance_at
-from schemas.keyring import NO_KEYS, HmacKey, KeyIdentity, Keyring, SigningKey
-from schemas.message import MAX_RECORDS, MeasureRequest, Message, SegmentRecord, SegmentState
-from schemas.payload import COMPRESSED, payload_from_xml, xml_from_payload
+from schemas.keyring import NO_KEYS, KeyIdentity, Keyring, SigningKey
+from schemas.message import MAX_RECORDS, Message
 from schemas.xml_writer import END_TAG, head_to_xml, message_to_xml, untagged_record
-from tests.interceptor.datagram import build_datagram, recomputed
-from tests.statistics import segment_statistics
-
-FOREVER_MS = 2**62
-ROOM = 1468
-OWN = "10.0.1.1"
-REQUEST = MeasureRequest(
-    source="10.0.0.1",
-    destination="10.9.0.1",
-    id="ab" * 16,
-    metrics=("delay", "rtt"),
-    created_at_ms=1_767_268_800_000,
-    lifetime_ms=5000,
-    max_age_ms=0,
+from tests.interceptor.datagram import recomputed
+from tests.mp.fast_lane.judged_point import (
+    KEYS,
+    ONE_KEY,
+    REQUEST,
+    Point,
+    datagram,
+    document,
+    records_of,
 )
-KEYS = tuple(HmacKey(KeyIdentity(id=f"k-{number}", areas=("",)), bytes([number]) * 32) for number in range(2))
-ONE_KEY = Keyring(KEYS[:1])
-
-
-def records_of(points: int, metrics: tuple[str, ...]) -> list[SegmentRecord]:
-    known = segment_statistics(1)
-    return [
-        SegmentRecord(
-            upstream=f"10.0.0.{number}",
-            current=f"10.0.0.{number + 1}",
-            state=SegmentState.MEASURED,
-            recorded_at_ms=number,
-            told_by="10.0.0.77" if number == 2 else None,
-            metrics={name: known[name] for name in metrics},
-        )
-        for number in range(1, points + 1)
-    ]
-
-
-def document(points: int = 3, request: MeasureRequest = REQUEST, keyring: Keyring = NO_KEYS) -> bytes:
-    """As `points` points have written it, of which the last is the upstream."""
-    octets = head_to_xml(signed_request(request, keyring))
-    key = keyring.signer(request.asker, request.far_end)
-    for record in records_of(points, request.metrics):
-        octets = sealed(octets + untagged_record(record), key).removesuffix(END_TAG)
-    return octets + END_TAG
-
-
-def datagram(payload: bytes, **more: object) -> bytes:
-    addresses = {"source": REQUEST.source, "destination": REQUEST.destination}
-    return build_datagram(payload, **(addresses | more))  # type: ignore[arg-type]
-
-
-class Point:
-    """A pipeline and the lane beside it."""
-
-    def __init__(self, keyring: Keyring = NO_KEYS, *, is_required: bool = False, room: int = ROOM) -> None:
-        self.room = room
-        self.segments = SegmentTable()
-        self.tails = TailTable()
-        identity = PointIdentity(address=OWN, own_addresses=frozenset({OWN, "192.168.7.1"}), serves=())
-        trust = Trust(keyring, is_required=is_required)
-        self.pipeline = Pipeline(identity, self.segments, lambda _: None, tails=self.tails, trust=trust)
-        self.silent_until_ms = FOREVER_MS
-        self.path_silent_until_ms = FOREVER_MS
-        self.lane = FastLane(
-            self.pipeline,
-            self.segments,
-            room=room,
-            upstream_silent_until_ms=lambda _: self.silent_until_ms,
-            path_silent_until_ms=lambda _: self.path_silent_until_ms,
-        )
-        for number in range(1, 6):
-            self.knows(f"10.0.0.{number}")
-
-    def knows(self, upstream: str, age_ms: int = 0) -> None:
-        self.segments.put(PreparedSegment.of(upstream, clock.now_ms() - age_ms, segment_statistics(5)))
-
-    def seen(self, *packets: bytes) -> Point:
-        """They have taken the way through the pipeline."""
-        for packet in packets:
-            decoded = decode_packet(packet)
-            assert isinstance(self._decision(packet, clock.now_ms()), Forward)
-            self.lane.take_down(glance_at(xml_from_payload(decoded.payload)))
-        return self
-
-    def extended(self, packet: bytes) -> bytes | None:
-        """What the lane makes of it, which must be what the pipeline makes of it if it is anything."""
-        extended = self.lane.extended(packet)
-        if extended is not None:
-            record = xml_from_payload(decode_packet(extended).payload).rsplit(b"<mrp>", 1)[1]
-            written_at_ms = int(record.partition(b"<ts>")[2].partition(b"<")[0])
-            assert abs(written_at_ms - clock.now_ms()) < 5000
-            decision = self._decision(packet, written_at_ms)
-            assert isinstance(decision, Forward), packet
-            assert with_payload(decode_packet(packet), decision.payload) == extended
-        return extended
-
-    def _decision(self, packet: bytes, now_ms: int) -> object:
-        decoded = decode_packet(packet)
-        return self.pipeline.process(
-            decoded.payload, source=decoded.source, destination=decoded.destination, now_ms=now_ms, room=self.room
-        )
+from tests.statistics import segment_statistics
 
 
 def test_the_module_was_built() -> None:
@@ -150,39 +55,6 @@ def test_a_packet_like_one_before_is_extended_as_the_pipeline_would(
     assert grown is not None
     assert grown == recomputed(grown)
     assert point.extended(packet) is not None
-
-
-def deflated(xml: bytes) -> bytes:
-    payload = payload_from_xml(xml, len(xml) - 1)
-    assert payload is not None and payload[:1] == COMPRESSED
-    return payload
-
-
-@pytest.mark.parametrize("points", [1, 3, 5, 9])
-@pytest.mark.parametrize("keyring", [NO_KEYS, ONE_KEY], ids=["unsigned", "signed"])
-def test_one_that_comes_deflated_is_extended_as_the_pipeline_would(points: int, keyring: Keyring) -> None:
-    request = replace(REQUEST, metrics=("delay", "loss", "jitter", "rtt"))
-    point = Point(keyring, is_required=keyring is not NO_KEYS)
-    point.knows(f"10.0.0.{points + 1}")
-    point.seen(datagram(deflated(document(points, request, keyring))))
-    another = replace(request, id="cd" * 16, created_at_ms=7, copy=2)
-    grown = point.extended(datagram(deflated(document(points, another, keyring)), ttl=9))
-    assert grown is not None
-    assert grown == recomputed(grown)
-    leaves = decode_packet(grown).payload
-    assert (leaves[:1] == COMPRESSED) == (len(xml_from_payload(leaves)) > ROOM)
-    assert (leaves[:1] == COMPRESSED) == (points > 1)
-
-
-def test_a_deflated_one_that_leaves_no_room_or_is_broken_is_left_to_the_pipeline() -> None:
-    payload = deflated(document(3))
-    tight = Point(room=len(payload))
-    tight.lane.take_down(glance_at(document(3)))
-    assert tight.extended(datagram(payload)) is None
-    point = Point().seen(datagram(payload))
-    assert point.extended(datagram(payload)) is not None
-    for broken in (payload[:-1], payload + b"x", payload[:1] + b"\x07" + payload[2:], COMPRESSED):
-        assert point.lane.extended(datagram(broken)) is None
 
 
 def test_each_metric_with_an_element_of_its_own_but_one_is_read() -> None:
@@ -305,22 +177,6 @@ def test_of_a_path_that_could_be_answered_here_only_those_are_extended_who_walk(
     assert [point.extended(packet) is not None for packet in (walks, asks)] == [True, False]
 
 
-def test_what_leaves_no_room_is_deflated_and_what_leaves_none_even_then_is_left_to_the_pipeline() -> None:
-    packet = datagram(document())
-
-    def grown(room: int) -> bytes | None:
-        point = Point(room=room)
-        point.knows("10.0.0.4", age_ms=1500)  # an age of four digits, and so for a while
-        point.lane.take_down(glance_at(decode_packet(packet).payload))
-        extended = point.extended(packet)
-        return None if extended is None else decode_packet(extended).payload
-
-    usual = grown(ROOM)
-    assert usual is not None
-    assert [(grown(room) or b"")[:1] for room in (len(usual), len(usual) - 1)] == [b"<", COMPRESSED]
-    assert grown(100) is None
-
-
 def test_as_many_records_as_the_pipeline_takes_and_not_more() -> None:
     for points in (MAX_RECORDS - 1, MAX_RECORDS):
         request = replace(REQUEST, metrics=("loss",))
@@ -376,64 +232,3 @@ def test_strangers_do_not_fill_the_tables(monkeypatch: pytest.MonkeyPatch) -> No
         point.lane.take_down(glance_at(latest))
     assert point.extended(datagram(latest, source=source)) is not None
     assert max(map(len, point.lane.tables)) <= lane.MOST_ENTRIES
-
-
-USUAL_PACKET = datagram(document())
-PIECES = (
-    *(b"0", b"1", b"01", b"-", b".", b"9" * 15, b"9" * 16, b" ", b'"', b"<", b">", b"/>", b"<m>", b"</m>", b"a"),
-    *(
-        b"<mrp>",
-        b"</mrp>",
-        b"<ag>7</ag>",
-        b"<fr>10.0.0.1</fr>",
-        b"<cp>0</cp>",
-        b"<cp>01</cp>",
-        b"256",
-        b"10.0.0.1",
-    ),
-    *(
-        b'<a k="b" t="AAAAAAAAAAAAAAAAAAAAAA"/>',
-        b'<a k="b" t="AAAAAAAAAAAAAAAAAAAAAB"/>',
-        b'<a k="',
-        b"\0",
-        b"\xff",
-    ),
-    *(b'<a k=".b" t="AAAAAAAAAAAAAAAAAAAAAA"/>', b'<a k="b2345678901234567" t="AAAAAAAAAAAAAAAAAAAAAA"/>'),
-)
-
-
-@pytest.mark.parametrize("keyring", [NO_KEYS, ONE_KEY], ids=["unsigned", "signed"])
-@pytest.mark.parametrize("form", [bytes, deflated], ids=["plain", "deflated"])
-def test_whatever_is_done_to_a_message_the_lane_does_nothing_that_the_pipeline_would_not(
-    keyring: Keyring, form: Callable[[bytes], bytes]
-) -> None:
-    rng = random.Random(21)
-    usual = document(keyring=keyring)
-    point = Point(keyring).seen(datagram(usual))
-    extended = 0
-    for _ in range(4000):
-        changed = usual
-        for _ in range(rng.choice((1, 1, 2))):
-            at = rng.randrange(len(changed))
-            changed = changed[:at] + rng.choice(PIECES) + changed[at + rng.choice((0, 1, 1, 2, 20)) :]
-        if changed != usual:
-            packet = with_payload(decode_packet(USUAL_PACKET), form(changed))
-            extended += point.extended(packet) is not None
-    assert extended > 30 if keyring is NO_KEYS else extended == 0
-
-
-def test_whatever_is_done_to_a_packet_the_lane_does_nothing_that_the_pipeline_would_not() -> None:
-    rng = random.Random(22)
-    point = Point().seen(USUAL_PACKET)
-    extended = 0
-    for _ in range(4000):
-        at = rng.randrange(40)
-        changed = USUAL_PACKET[:at] + bytes((rng.randrange(256),)) + USUAL_PACKET[at + 1 :]
-        changed = changed[: rng.choice((len(changed), len(changed), len(changed), rng.randrange(len(changed))))]
-        try:
-            extended += point.extended(changed) is not None
-        except PacketError:
-            pytest.fail(f"the lane extended what is no packet of ours: {changed!r}")
-    assert extended > 100
-    for length in range(len(USUAL_PACKET)):
-        assert point.lane.extended(USUAL_PACKET[:length]) is None
