@@ -64,7 +64,7 @@ class Answers:
         match question.get("ask"):
             case "path":
                 results = await self._measure(question.get("query"))
-                return dict(zip(("result", "return"), (result.to_json() for result in results), strict=False))
+                return dict(zip(("result", "return"), (result.to_text() for result in results), strict=False))
             case "verify":
                 return {"check": (await self._verify(question.get("query"))).to_json()}
             case "status":

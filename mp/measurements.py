@@ -217,8 +217,9 @@ class Measurements:
         """Make `result` the answer, unless there is one already; gives the answer."""
         async with pending.deciding:
             if not pending.answer.done():
-                warnings = await self._record(result)
-                pending.answer.set_result(replace(result, warnings=(*result.warnings, *warnings)))
+                if warnings := await self._record(result):
+                    result = replace(result, warnings=(*result.warnings, *warnings))
+                pending.answer.set_result(result)
             return pending.answer.result()
 
     async def _send_copies(self, ways: Sequence[PendingRequest], forced: Carrier | None) -> None:

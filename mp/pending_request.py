@@ -88,25 +88,19 @@ class PendingRequest:
             waited_ms=self.elapsed_ms,
             max_age_ms=request.max_age_ms,
             registry=registry,
+            standings=whole.records,
         )
-        is_doubtful = has_keys and whole.standing is not Standing.AUTHENTIC
-        mark = (Flag.UNVERIFIED,) if is_doubtful else ()
-        doubt = (self.first_doubt(whole),) if is_doubtful else ()
+        composed, warnings = composition.composed, composition.warnings
+        if has_keys and whole.standing is not Standing.AUTHENTIC:
+            composed = {name: metric.flagged(Flag.UNVERIFIED) for name, metric in composed.items()}
+            warnings = (self.first_doubt(whole), *warnings)
         copy = whole.message.request.copy
         return replace(
             self._result(composition.status),
             source=whole.message.request.source,
-            segments=tuple(
-                replace(segment, told_by=record.told_by, authenticity=standing)
-                for segment, record, standing in zip(
-                    composition.segments, whole.message.records, whole.records, strict=True
-                )
-            ),
-            composed={
-                name: replace(metric, flags=(*metric.flags, *mark))
-                for name, metric in composition.composed.items()
-            },
-            warnings=(*doubt, *composition.warnings),
+            segments=composition.segments,
+            composed=composed,
+            warnings=warnings,
             carrier=self.carriers[copy] if copy < len(self.carriers) else None,
             authenticity=whole.standing,
         )

@@ -34,7 +34,7 @@ class Whole:
     """All that was reported of one request."""
 
     message: Message
-    """Without slices, parts and tags."""
+    """Without slices and parts; its tags tell nothing any more."""
     request: Standing
     """What the source's tag is worth: the least of all parts."""
     records: tuple[Standing, ...]
@@ -171,6 +171,10 @@ def _check_part(known: _Slice, message: Message, final: bool) -> None:
 
 def _whole(known: _Open, keyring: Keyring) -> Whole:
     slices = [_joined(known.slices[index], keyring) for index in sorted(known.slices)]
+    if len(slices) == 1:
+        message = Message(request=known.request, records=slices[0].message.records)
+        check_consistency(message)
+        return replace(slices[0], message=message)
     ways = [[(record.upstream, record.current) for record in one.message.records] for one in slices]
     if any(way != ways[0] for way in ways):
         raise MessageError(f"mrp of {known.request.id}: its slices took different ways, expected one way")

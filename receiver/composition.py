@@ -19,6 +19,7 @@ from receiver.delay_quantiles import (
 from receiver.estimate import Estimate, estimate_maximum, estimate_minimum, estimate_sum, estimate_sum_of_means
 from receiver.reading import age_ms, check_reading, delays_of, is_defined, samples_of
 from receiver.survival import estimate_complement_product, estimate_loss
+from schemas.authentication import Standing
 from schemas.message import SegmentRecord, SegmentState
 from schemas.metrics import (
     METRICS,
@@ -83,6 +84,7 @@ def compose(
     waited_ms: float,
     max_age_ms: float,
     registry: Registry = METRICS,
+    standings: Sequence[Standing] = (),
 ) -> Composition:
     """Compose the metrics that were asked for over all records of one path.
 
@@ -92,6 +94,7 @@ def compose(
         waited_ms: how long the records were under way and waiting; it is added to their age.
         max_age_ms: greatest age of measured data that whoever asked accepts.
         registry: the metrics that this point knows.
+        standings: what the tag of each record is worth; without, none has any.
 
     Raises:
         MessageError: a record with numbers that cannot be (more lost than sent, a negative variance).
@@ -103,7 +106,10 @@ def compose(
     composed = {metric.name: _compose_metric(metric, records, waited_ms, max_age_ms) for metric in asked}
     partial = not records or any(Flag.PARTIAL in metric.flags for metric in composed.values())
     return Composition(
-        segments=tuple(_segment_result(record, asked) for record in records),
+        segments=tuple(
+            _segment_result(record, asked, standing)
+            for record, standing in zip(records, standings or (Standing.UNSIGNED,) * len(records), strict=True)
+        ),
         composed=composed,
         status=ResultStatus.PARTIAL if partial else ResultStatus.COMPLETE,
         warnings=(*caveats_of_segments(asked, records), *caveats_of_path(asked, composed, records)),
@@ -259,7 +265,7 @@ def _share(statistics: Statistics) -> float:
     return statistics.variance_ms2 if isinstance(statistics, JitterStatistics) else headline(statistics)
 
 
-def _segment_result(record: SegmentRecord, metrics: Sequence[Metric]) -> SegmentResult:
+def _segment_result(record: SegmentRecord, metrics: Sequence[Metric], standing: Standing) -> SegmentResult:
     measured = record.state is SegmentState.MEASURED
     return SegmentResult(
         upstream=record.upstream,
@@ -267,6 +273,8 @@ def _segment_result(record: SegmentRecord, metrics: Sequence[Metric]) -> Segment
         state=record.state,
         measured_at=_measured_at(record) if measured else None,
         metrics={metric.name: _values(metric, record) for metric in metrics} if measured else {},
+        told_by=record.told_by,
+        authenticity=standing,
     )
 
 

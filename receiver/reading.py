@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, get_args
 
 from schemas.errors import MessageError
 from schemas.histogram import Histogram
@@ -17,9 +17,15 @@ from schemas.metrics import (
     ScalarStatistics,
     Statistics,
     sample_count,
+    statistic_fields,
 )
 
-_NEVER_NEGATIVE = ("variance_ms2", "upstream_clock_error_ms", "current_clock_error_ms")
+_NEVER_NEGATIVE = {
+    kind: {"variance_ms2", "upstream_clock_error_ms", "current_clock_error_ms"}.intersection(
+        name for name, *_ in statistic_fields(kind)
+    )
+    for kind in get_args(Statistics)
+}
 
 ZERO_IS_UNKNOWN: Final = frozenset({"capacity", "mtu"})
 """A bandwidth of 0 stands for an unknown one (RFC 2215), and no packet fits into 0 octets. An available bandwidth
@@ -29,9 +35,11 @@ of 0 is a full link (RFC 5136 section 2.5)."""
 def is_defined(metric: Metric, record: SegmentRecord) -> bool:
     """Whether there is a value: an empty sample has neither a mean nor a loss ratio (RFC 7680 section 4.1)."""
     statistics = record.metrics.get(metric.name)
-    if isinstance(statistics, ScalarStatistics) and metric.name in ZERO_IS_UNKNOWN and statistics.value == 0:
+    if statistics is None or sample_count(statistics) <= 0:
         return False
-    return samples_of(metric, record) > 0
+    return not (
+        metric.name in ZERO_IS_UNKNOWN and isinstance(statistics, ScalarStatistics) and statistics.value == 0
+    )
 
 
 def samples_of(metric: Metric, record: SegmentRecord) -> int:
@@ -76,8 +84,8 @@ def check_reading(metric: Metric, record: SegmentRecord) -> None:
 def _problem(metric: Metric, statistics: Statistics) -> str | None:
     if type(statistics) is not metric.statistics:
         return f"{type(statistics).__name__}, expected {metric.statistics.__name__}"
-    for field in _NEVER_NEGATIVE:
-        value = getattr(statistics, field, 0)
+    for field in _NEVER_NEGATIVE[metric.statistics]:
+        value = getattr(statistics, field)
         if value < 0:
             return f"{field} {value}, expected 0 or more"
     match statistics:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from schemas.errors import InpathError, MessageError, UsageError
+from schemas.json_text import json_object
 
 MAX_LINE_BYTES = 1_048_576
 """A result over 255 segments with all metrics is about 300 KiB of JSON."""
@@ -49,8 +50,8 @@ class RemoteError(InpathError):
 
 
 def line_from_document(document: dict[str, Any]) -> bytes:
-    """Encode one document as a line."""
-    return json.dumps(document, separators=(",", ":"), allow_nan=False).encode() + b"\n"
+    """Encode one document as a line; members that are `JsonText` go in as they are."""
+    return json_object(document).encode() + b"\n"
 
 
 def document_from_line(line: bytes) -> dict[str, Any]:

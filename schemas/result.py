@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import cached_property
 from typing import Any, TypeVar
 
 from schemas.authentication import Standing
 from schemas.errors import MessageError
+from schemas.json_text import JsonText, json_object, json_text
 from schemas.message import Carrier, SegmentState
 
 
@@ -101,8 +103,12 @@ class ComposedMetric:
     quantiles: Quantiles | None = None
     """Of `delay` when it has a value."""
 
+    def flagged(self, flag: Flag) -> ComposedMetric:
+        """The same with one more flag, which is the last in the order of `Flag`."""
+        return replace(self, flags=(*self.flags, flag))
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+
+@dataclass(frozen=True, kw_only=True)
 class PathResult:
     """All that is known about one request."""
 
@@ -124,6 +130,27 @@ class PathResult:
 
     def to_json(self) -> dict[str, Any]:
         """The document that `inpath request --json` prints."""
+        return self._document(_segments_to_json(self.segments), _all_composed_to_json(self.composed))
+
+    def to_text(self) -> JsonText:
+        """The same document as text.
+
+        Raises:
+            ValueError: it holds a number that is none.
+        """
+        return json_object(self._document(self.segments_text, self.composed_text))
+
+    @cached_property
+    def segments_text(self) -> JsonText:
+        """The segments of the document as text, made once: what is stored is told, too."""
+        return json_text(_segments_to_json(self.segments))
+
+    @cached_property
+    def composed_text(self) -> JsonText:
+        """The composed metrics of the document as text, made once."""
+        return json_text(_all_composed_to_json(self.composed))
+
+    def _document(self, segments: object, composed: object) -> dict[str, Any]:
         return {
             "id": self.id,
             "status": str(self.status),
@@ -132,8 +159,8 @@ class PathResult:
             "metrics": list(self.metrics),
             "requested_at": self.requested_at,
             "elapsed_ms": self.elapsed_ms,
-            "segments": [_segment_to_json(segment) for segment in self.segments],
-            "composed": {name: _composed_to_json(value) for name, value in self.composed.items()},
+            "segments": segments,
+            "composed": composed,
             "warnings": list(self.warnings),
             "carrier": None if self.carrier is None else str(self.carrier),
             "authenticity": None if self.authenticity is None else str(self.authenticity),
@@ -173,6 +200,10 @@ def _optional(kind: type[_Word], text: str | None) -> _Word | None:
     return None if text is None else kind(text)
 
 
+def _segments_to_json(segments: Sequence[SegmentResult]) -> list[dict[str, Any]]:
+    return [_segment_to_json(segment) for segment in segments]
+
+
 def _segment_to_json(segment: SegmentResult) -> dict[str, Any]:
     return {
         "upstream": segment.upstream,
@@ -195,6 +226,10 @@ def _segment_from_json(document: Mapping[str, Any]) -> SegmentResult:
         told_by=document.get("told_by"),
         authenticity=Standing(document.get("authenticity", Standing.UNSIGNED)),
     )
+
+
+def _all_composed_to_json(composed: Mapping[str, ComposedMetric]) -> dict[str, Any]:
+    return {name: _composed_to_json(value) for name, value in composed.items()}
 
 
 def _composed_to_json(composed: ComposedMetric) -> dict[str, Any]:

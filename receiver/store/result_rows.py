@@ -7,13 +7,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from schemas.errors import MessageError
+from schemas.json_text import json_text
 from schemas.result import PathResult, ResultStatus
 from schemas.rfc3339 import rfc3339_from_us, us_from_rfc3339
 
 Row = Mapping[Any, Any]
 """Column name to value; SQLAlchemy's rows allow columns as keys too."""
-
-_TEXT = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
 
 
 def row_from_result(result: PathResult) -> Row:
@@ -22,7 +21,6 @@ def row_from_result(result: PathResult) -> Row:
     Raises:
         MessageError: a time that is not RFC 3339, a number that is none, or a metric without unit.
     """
-    document = result.to_json()
     for name, metric in result.composed.items():
         if not isinstance(metric.unit, str):  # JSON that came from elsewhere may hold anything
             raise MessageError(f"result: composed {name} has the unit {metric.unit!r}, expected a name")
@@ -30,17 +28,17 @@ def row_from_result(result: PathResult) -> Row:
         return {
             "requested_at_us": us_from_rfc3339(result.requested_at),
             "id": result.id,
-            "status": document["status"],
+            "status": str(result.status),
             "source": result.source,
             "destination": result.destination,
             "metrics": " ".join(result.metrics),
             "elapsed_ms": result.elapsed_ms,
             "points": _points(result),
-            "segments": _TEXT(document["segments"]),
-            "composed": _TEXT(document["composed"]),
-            "warnings": _TEXT(document["warnings"]),
-            "carrier": document["carrier"],
-            "authenticity": document["authenticity"],
+            "segments": result.segments_text,
+            "composed": result.composed_text,
+            "warnings": json_text(result.warnings),
+            "carrier": None if result.carrier is None else str(result.carrier),
+            "authenticity": None if result.authenticity is None else str(result.authenticity),
         }
     except ValueError as error:
         raise MessageError(f"result: {error}") from error

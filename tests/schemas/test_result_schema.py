@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from importlib.resources import files
@@ -20,6 +21,7 @@ from tests.receiver.paths import composed, lacking, pending, result, unanswered,
 SCHEMA = json.loads((files("schemas") / "result.schema.json").read_text())
 VALIDATOR = Draft202012Validator(SCHEMA)
 COMPLETE = result((usual(0), usual(1)))
+NOTHING = replace(COMPLETE.composed["loss"], value=math.nan)
 
 
 def is_valid(document: object) -> bool:
@@ -50,6 +52,13 @@ def test_every_kind_of_answer_is_valid_and_reads_back(answer: PathResult) -> Non
     document = json.loads(json.dumps(answer.to_json()))
     assert list(VALIDATOR.iter_errors(document)) == []
     assert PathResult.from_json(document) == answer
+    assert answer.to_text() == json.dumps(answer.to_json(), separators=(",", ":"))
+
+
+def test_a_number_that_is_none_has_no_text() -> None:
+    for broken in (replace(COMPLETE, elapsed_ms=math.inf), replace(COMPLETE, composed={"loss": NOTHING})):
+        with pytest.raises(ValueError, match="Out of range"):
+            broken.to_text()
 
 
 @given(messages())
