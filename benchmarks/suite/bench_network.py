@@ -189,24 +189,27 @@ class BenchNetwork:
             target = f"NFQUEUE --queue-balance {queue}:{queue + queues - 1}"
         self._iptables(point, f"-t mangle -R PREROUTING 1 {MATCH} -j {target}")
 
-    def count_longer_than(self, packet_bytes: int, point: str = QUIET) -> None:
-        """Count packets of the capacity runs that arrive at the sink longer than they left."""
-        longer = f"-m length --length {packet_bytes + 1}:65535"
+    def count_arrivals(self, *, unlike_bytes: int | None, point: str = QUIET) -> None:
+        """Count packets of the capacity runs that arrive at the sink: all, or those of another length than this.
+
+        Whoever deflates all of a message anew may make less of it than had come, though it holds more.
+        """
+        changed = "" if unlike_bytes is None else f"-m length ! --length {unlike_bytes}"
         interface = self.ends(SINK, point)[0].interface
         self._iptables(SINK, "-t raw -F PREROUTING")
         self._iptables(
-            SINK, f"-t raw -A PREROUTING -i {interface} {MATCH} --sport {CAPACITY_PORT} {longer} -j DROP"
+            SINK, f"-t raw -A PREROUTING -i {interface} {MATCH} --sport {CAPACITY_PORT} {changed} -j DROP"
         )
         self._iptables(SINK, f"-t raw -A PREROUTING {MATCH} --sport {CAPACITY_PORT} -j DROP")
         self._iptables(SINK, f"-t raw -A PREROUTING {MATCH} -j DROP")
         self._counted = 0
 
     def delivered(self) -> tuple[int, int]:
-        """How many have arrived longer since the last call, and how many as they left (in all)."""
+        """How many that count have arrived since the last call, and how many others in all."""
         lines = self._iptables(SINK, "-t raw -nvxL PREROUTING").splitlines()[2:]
-        longer, unchanged = (int(line.split()[0]) for line in lines[:2])
-        new, self._counted = longer - self._counted, longer
-        return new, unchanged
+        arrived, others = (int(line.split()[0]) for line in lines[:2])
+        new, self._counted = arrived - self._counted, arrived
+        return new, others
 
     def waiting(self, point: str = QUIET) -> int:
         """Packets without a verdict in all queues of a point."""

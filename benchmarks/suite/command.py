@@ -31,7 +31,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="scripts/bench", description="How fast a measurement point is.")
     parser.add_argument("name", nargs="?", choices=[*SUITE, *ALONE], metavar="NAME", help="one; see --list")
     parser.add_argument("--list", action="store_true", help="say which benchmarks there are")
-    parser.add_argument("--short", action="store_true", help="under a minute, with fewer and shorter readings")
+    parser.add_argument("--short", action="store_true", help="about a minute, with fewer and shorter readings")
     parser.add_argument("--json", action="store_true", help="print one object instead of tables")
     parser.add_argument(
         "--output", type=Path, default=DEFAULT_OUTPUT, help=f"directory of the pictures [{DEFAULT_OUTPUT}]"

@@ -32,7 +32,7 @@ _PYTHON_KINDS = {PYTHON_ACCEPT: "accept", LXML: "lxml", SCAPY: "scapy"}
 _C_KINDS = {C_ACCEPT: "accept", C_APPEND: "append"}
 ALL_HANDLERS = (KERNEL, C_ACCEPT, C_APPEND, PYTHON_ACCEPT, INPATH, LXML, SCAPY)
 APPENDS = (C_APPEND, INPATH, LXML, SCAPY)
-"""Those whose packets leave longer than they came."""
+"""Those whose packets leave with more than they came with, and so with another length."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +52,7 @@ class Handler:
 
     @property
     def appends(self) -> bool:
-        """Whether packets leave longer than they came."""
+        """Whether packets leave with more than they came with."""
         return self.name in APPENDS
 
     def cpu_ns(self) -> int:

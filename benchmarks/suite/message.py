@@ -10,7 +10,7 @@ from itertools import cycle
 from schemas.authentication import sealed, signed_request
 from schemas.keyring import Keyring
 from schemas.message import MEASUREMENT_PORT, MeasureRequest
-from schemas.payload import payload_from_xml
+from schemas.payload import extended_payload, payload_from_xml
 from schemas.xml_writer import END_TAG, head_to_xml
 
 SOURCE, DESTINATION = "10.250.0.100", "10.250.1.1"
@@ -115,15 +115,16 @@ def _payload(
         lifetime_ms=LIFETIME_MS,
         max_age_ms=LIFETIME_MS,
     )
-    octets = head_to_xml(signed_request(request, keyring))
+    document = head_to_xml(signed_request(request, keyring)) + END_TAG
+    payload = payload_from_xml(document, ROOM_BYTES)
     key = keyring.signer(request.asker, request.far_end)
     upstream = source
     for number in range(1, kind.records + 1):
         current = last_point if number == kind.records else f"10.250.2.{number}"
         record = _record(upstream, current, now_ms + variant, number + variant / 10, kind.metrics)
-        octets = sealed(octets + record, key).removesuffix(END_TAG)
+        before, document = document, sealed(document.removesuffix(END_TAG) + record, key)
+        payload = None if payload is None else extended_payload(payload, before, document, ROOM_BYTES)
         upstream = current
-    payload = payload_from_xml(octets + END_TAG, ROOM_BYTES)
     assert payload is not None, f"{kind.label} do not fit into one datagram"
     return payload
 

@@ -147,7 +147,7 @@ class PacketPath:
         self._network = network
         self.messages = network.messages(kind)
         self._frames = network.frames(kind, QUIET, CAPACITY_PORT)
-        self._counts_longer: bool | None = None
+        self._counts_changed: bool | None = None
         self._cost_us: dict[str, float] = {}
 
     def look_at(self, handler: Handler) -> None:
@@ -165,7 +165,7 @@ class PacketPath:
         """Processor time for one packet of a queue that was filled before, microseconds.
 
         Raises:
-            HostError: not all that was sent has arrived, and longer than it was.
+            HostError: not all that was sent has arrived, and with a record more where that is the work.
         """
         self._let_meet(handler)
         count = max(LEAST_FILLED, min(MOST_FILLED, round(FILLED_US / self._cost_us.get(handler.name, 1e3))))
@@ -226,10 +226,9 @@ class PacketPath:
     def _let_meet(self, handler: Handler) -> None:
         self._network.await_empty()  # whoever had packets before must be at rest, and wait for more
         self._network.intercept(handler.queue)
-        if self._counts_longer != handler.appends:
-            self._counts_longer = handler.appends
-            unchanged = self.messages.packet_bytes - (0 if handler.appends else 1)
-            self._network.count_longer_than(unchanged)
+        if self._counts_changed != handler.appends:
+            self._counts_changed = handler.appends
+            self._network.count_arrivals(unlike_bytes=self.messages.packet_bytes if handler.appends else None)
         self._delivered()
 
     def _delivered(self) -> int:

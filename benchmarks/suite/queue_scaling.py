@@ -44,7 +44,7 @@ def run(effort: Effort, progress: Progress, workshop: Workshop) -> Outcome:
         network.start(FEEDER, knows_feeder=False)
         point = network.start(QUIET)
         messages = network.messages(HEADLINE, MOST_SOURCES)
-        network.count_longer_than(messages.packet_bytes)
+        network.count_arrivals(unlike_bytes=messages.packet_bytes)
         for number in range(ROUNDS[effort]):
             progress("packets a second", number, ROUNDS[effort])
             for queues in (1, PROCESSES) if number % 2 else (PROCESSES, 1):
