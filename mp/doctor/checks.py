@@ -218,20 +218,31 @@ def judge_state_directory(directory: StateDirectory, *, is_root: bool) -> Findin
     return ok(check, found)
 
 
-def judge_key(key: KeyFile) -> Finding:
-    """Whether the probes' key can be used."""
+def judge_key(key: KeyFile, *, has_keys: bool) -> Finding:
+    """Whether the probes' own key can be used.
+
+    Args:
+        key: what is known of its file.
+        has_keys: there are others, by which probes between points that share one are authenticated without it.
+    """
+    check = "key of probes"
     if key.path is None:
-        return ok("key", "none is set: probes are not authenticated")
+        told = (
+            "probes are authenticated where both points share a key"
+            if has_keys
+            else "probes are not authenticated"
+        )
+        return ok(check, f"none of their own is set: {told}")
     match key.refusal:
         case None if not key.is_of_service:
             found = f"{key.path} is private, but not the service's"
-            return warning("key", found, f"chown {SERVICE_USER} it, which alone may read it")
+            return warning(check, found, f"chown {SERVICE_USER} it, which alone may read it")
         case None:
-            return ok("key", f"{key.path} is private and holds a key")
+            return ok(check, f"{key.path} is private and holds a key")
         case HostError() if key.is_forbidden:
-            return warning("key", str(key.refusal), AS_ROOT)
+            return warning(check, str(key.refusal), AS_ROOT)
         case refusal:
-            return error("key", str(refusal), "make it with 64 random hexadecimal digits and mode 0400")
+            return error(check, str(refusal), "make it with 64 random hexadecimal digits and mode 0400")
 
 
 def judge_keyring(keys: Mapping[str, str], *, is_required: bool, refusal: InpathError | None) -> Finding:

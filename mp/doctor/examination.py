@@ -80,8 +80,8 @@ def _network(configuration: Configuration) -> Iterator[Finding]:
 
 
 def _storage(configuration: Configuration) -> Iterator[Finding]:
-    yield checks.judge_key(facts.key_file(configuration.probe.key_file))
     keys, refusal = facts.keyring(configuration.security)
+    yield checks.judge_key(facts.key_file(configuration.probe.key_file), has_keys=bool(keys))
     is_required = configuration.security.authentication is Authentication.REQUIRED
     yield checks.judge_keyring(keys, is_required=is_required, refusal=refusal)
     if configuration.point is None:

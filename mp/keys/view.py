@@ -20,7 +20,7 @@ def print_keys(documents: Iterable[Mapping[str, Any]], console: Console | None =
     for column in _COLUMNS:
         table.add_column(column, no_wrap=column != "areas", overflow="fold")
     for one in documents:
-        areas = ", ".join(one["areas"]) + (f" ({one['operator']})" if one["operator"] else "")
+        areas = ",\n".join(one["areas"]) + (f" ({one['operator']})" if one["operator"] else "")
         use = "signs" if one["signs"] else "verifies"
         fingerprint = one["fingerprint"][:_FINGERPRINT_DIGITS]
         table.add_row(one["id"], one["kind"], areas, use, one["created_at"][:10], fingerprint)

@@ -175,7 +175,7 @@ def test_unreachable_peers_and_refusals_raise_nothing_and_spoil_no_stamp(namespa
 
 
 @pytest.mark.netns
-@pytest.mark.parametrize(("stepping", "step_s"), [("sender", 3), ("reflector", -3)])
+@pytest.mark.parametrize(("stepping", "step_s"), [("sender", 3), ("sender", 3600), ("reflector", -3600)])
 def test_a_clock_that_is_set_is_told_and_its_delays_begin_anew_while_the_round_trips_go_on(
     namespaces: Namespaces,
     monkeypatch: pytest.MonkeyPatch,

@@ -99,17 +99,30 @@ def status(**process: Any) -> dict[str, Any]:
         (checks.judge_state_directory(state(free_bytes=10**6), is_root=True), "error", "1 MB"),
         (checks.judge_state_directory(state(is_writable=False), is_root=True), "error", "cannot be written"),
         (checks.judge_state_directory(state(is_writable=False), is_root=False), "warning", "by this user"),
-        (checks.judge_key(KeyFile(path=None)), "ok", "not authenticated"),
-        (checks.judge_key(KeyFile(path=Path("/k"))), "ok", "/k is private"),
-        (checks.judge_key(KeyFile(path=Path("/k"), is_of_service=False)), "warning", "not the service's"),
-        (checks.judge_key(KeyFile(path=Path("/k"), refusal=HostError("no such file"))), "error", "no such file"),
+        (checks.judge_key(KeyFile(path=None), has_keys=False), "ok", "not authenticated"),
+        (checks.judge_key(KeyFile(path=None), has_keys=True), "ok", "authenticated where both points share a key"),
+        (checks.judge_key(KeyFile(path=Path("/k")), has_keys=True), "ok", "/k is private"),
         (
-            checks.judge_key(KeyFile(path=Path("/k"), refusal=HostError("denied"), is_forbidden=True)),
+            checks.judge_key(KeyFile(path=Path("/k"), is_of_service=False), has_keys=True),
+            "warning",
+            "not the service's",
+        ),
+        (
+            checks.judge_key(KeyFile(path=Path("/k"), refusal=HostError("no such file")), has_keys=True),
+            "error",
+            "no such file",
+        ),
+        (
+            checks.judge_key(
+                KeyFile(path=Path("/k"), refusal=HostError("denied"), is_forbidden=True), has_keys=True
+            ),
             "warning",
             "denied",
         ),
         (
-            checks.judge_key(KeyFile(path=Path("/k"), refusal=UsageError("key file", "mode 0644", "0600"))),
+            checks.judge_key(
+                KeyFile(path=Path("/k"), refusal=UsageError("key file", "mode 0644", "0600")), has_keys=True
+            ),
             "error",
             "mode 0644",
         ),

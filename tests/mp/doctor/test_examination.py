@@ -107,7 +107,7 @@ def test_what_is_wrong_is_found(host: Host) -> None:
     with squatter:
         code, findings = host.examine()
     assert code == 1
-    assert levels(findings, "error") == {"port of probes", "key"}
+    assert levels(findings, "error") == {"port of probes", "key of probes"}
     assert levels(findings, "warning") == {"daemon", "forwarding", "keys", "rp_filter", "mtu"}
     assert "address already in use" in findings["port of probes"]["found"]
     assert "strict on l0" in findings["rp_filter"]["found"]
@@ -134,7 +134,7 @@ def test_a_user_sees_what_a_user_may_and_is_told_of_the_rest(host: Host) -> None
     done = host.namespace.run(sys.executable, "-c", AS_NOBODY, str(host.config))
     findings = {finding["check"]: finding for finding in json.loads(done)}
     assert levels(findings, "error") == set()
-    assert {"capabilities", "key", "queue", "state directory"} <= levels(findings, "warning")
+    assert {"capabilities", "key of probes", "queue", "state directory"} <= levels(findings, "warning")
     assert {"clock", "forwarding", "mtu", "address"} <= levels(findings, "ok")
     assert findings["queue"]["advice"] == "run the doctor as root to see it"
     host.config.chmod(0o600)
