@@ -185,14 +185,14 @@ class PacketProcess:
                 self._counters["forwarded"] += 1
                 self._take_down(datagram.payload)
             case SendReport(report):
-                self._tell(ReportReady(report=report))
+                self.tell(ReportReady(report=report))
                 packet.drop()
                 self._counters["reported"] += 1
             case HandOver(report, payload, str(toward)):
-                self._tell(ReportReady(report=report))
+                self.tell(ReportReady(report=report))
                 self._relay(packet, payload, toward)
             case HandOver(report, payload):
-                self._tell(ReportReady(report=report))
+                self.tell(ReportReady(report=report))
                 packet.accept_with(with_payload(datagram, payload))
                 self._counters["handed_over"] += 1
             case PassThrough(reason):
@@ -202,7 +202,7 @@ class PacketProcess:
 
     def _relay(self, packet: InterceptedPacket, payload: bytes, toward: str) -> None:
         packet.drop()
-        self._tell(RelayReady(destination=toward, payload=payload))
+        self.tell(RelayReady(destination=toward, payload=payload))
         self._counters["relayed"] += 1
 
     def _new_lane(self) -> FastLane:
@@ -249,7 +249,7 @@ class PacketProcess:
     def beat(self, queue: KernelQueue) -> None:
         """Tell the service that this process lives, and what it has done."""
         state = queue.counters()
-        self._tell(
+        self.tell(
             Heartbeat(
                 counters={
                     **self._counters,
@@ -311,7 +311,7 @@ class PacketProcess:
             if now_ms - self._told_at_ms.get(about, 0) < RETELL_MS:
                 return
             self._told_at_ms[about] = now_ms  # of measured segments: no more than there are neighbors
-        self._tell(UpstreamSeen(upstream=asked.upstream, metrics=asked.metrics, hello=asked.hello))
+        self.tell(UpstreamSeen(upstream=asked.upstream, metrics=asked.metrics, hello=asked.hello))
 
     def _path_asked(self, destination: str) -> None:
         now_ms = clock.monotonic_ms()
@@ -321,9 +321,10 @@ class PacketProcess:
         self._asked_at_ms.move_to_end(destination)
         if len(self._asked_at_ms) > MAX_ASKED:
             self._asked_at_ms.popitem(last=False)
-        self._tell(PathAsked(destination=destination))
+        self.tell(PathAsked(destination=destination))
 
-    def _tell(self, event: Event) -> None:
+    def tell(self, event: Event) -> None:
+        """Say something to the service, without waiting; it may have gone meanwhile."""
         try:
             self._bridge.send(event_to_bytes(event))
         except BlockingIOError:
@@ -357,8 +358,8 @@ def _serve(bridge: socket.socket, setup: Setup, stop: int) -> None:
         confined_packet_process(),
     ):
         process.pass_waiting = queue.pass_waiting
-        bridge.send(event_to_bytes(Ready(rules=rules)))
         bridge.setblocking(False)
+        process.tell(Ready(rules=rules))
         gc.freeze()  # what is alive now stays: no need to look at it again at each collection
         poll, nap = select.poll(), select.poll()
         for descriptor in (bridge.fileno(), stop):

@@ -59,6 +59,8 @@ HUNG_S = (0.2, 5.0)
 RECOVERY_S = 40.0
 MOST_PACKETS = 12_000
 """Of the stream, which the buffer of its receiver must hold."""
+MOST_LINES = 60
+"""Of a log, from a fault on."""
 
 
 class Trouble(StrEnum):
@@ -277,9 +279,10 @@ class Chaos:
 
     def _look_at_logs(self) -> None:
         for point in POINTS:
-            for line in point_files(self._net.lab.directory, point).log.read_text(errors="replace").splitlines():
+            lines = point_files(self._net.lab.directory, point).log.read_text(errors="replace").splitlines()
+            for number, line in enumerate(lines):
                 if "Traceback" in line or "never retrieved" in line:
-                    self._say(f"{point}: its log has {line!r}")
+                    self._say("\n".join((f"{point}: its log has", *lines[number : number + MOST_LINES])))
 
     def _look_at_stores(self) -> None:
         """What was answered is stored, and nothing waits for ever."""
