@@ -106,11 +106,14 @@ class Archive:
             StoreError: the spool refuses; nothing is durable.
             MessageError: what no database would take.
         """
-        await self._keep(document_from_result(result), result.id)
+        document = document_from_result(result)
+        is_note = result.status is ResultStatus.PENDING
+        if not (is_note and self._noted(document, result.id)):
+            await self._keep(document, result.id)
         if self._is_closing:
             return ()
         state = self.state
-        if result.status is ResultStatus.PENDING:
+        if is_note:
             if state is None:
                 self.drain_soon()  # to open the database takes longer than most answers
             return ()
@@ -131,6 +134,14 @@ class Archive:
         """
         await self._keep(document_from_check(check), check.id)
         self._drain_in_a_moment()
+
+    def _noted(self, document: Document, key: str) -> bool:
+        """Keep a note here and now: to change threads and back takes longer, and the request waits for it."""
+        try:
+            return self._opened().note(document, key)
+        except StoreError as error:
+            logger.error("%s", error)
+            raise
 
     async def _keep(self, document: Document, key: str) -> None:
         """Wait until the document is durable; those that come while the disk is busy go to it together."""

@@ -7,7 +7,7 @@ import logging
 import secrets
 from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from mp import clock
 from mp.keys.credentials import Credentials
@@ -39,6 +39,19 @@ KnownPath = Callable[[MeasureRequest], Whole | None]
 """What this point itself can tell of the path of a request."""
 Record = Callable[[PathResult], Awaitable[tuple[str, ...]]]
 """Makes a result durable; returns warnings for whoever asked."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Sending:
+    """How copies of a request leave."""
+
+    ways: Sequence[PendingRequest]
+    """The way out, and the way back if that was asked for, too."""
+    schedule: Retransmission
+    carriers: Sequence[Carrier]
+    """One copy by each in turn."""
+    is_forced: bool
+    """Whoever asked named the carrier."""
 
 
 class Measurements:
@@ -114,13 +127,22 @@ class Measurements:
         if query.both_directions:
             # The last point's address is known for sure when its request comes in.
             ways.append(await self._begin(way_back(request, source=request.destination, now_ms=now_ms)))
-        sender = asyncio.create_task(self._send_copies(ways, query.carrier), name=f"request {request.id}")
+        sending = _Sending(
+            ways=ways,
+            schedule=Retransmission(lifetime_ms=request.lifetime_ms),
+            carriers=self._carriers.order(request.destination, query.carrier),
+            is_forced=query.carrier is not None,
+        )
+        sender: asyncio.Task[None] | None = None
         try:
+            if await self._send_next(sending):  # a task would begin with it two turns of the loop later
+                sender = asyncio.create_task(self._send_copies(sending), name=f"request {request.id}")
             await asyncio.wait([pending.answer for pending in ways], timeout=query.timeout_s)
             for pending in ways:
                 await self._end(pending, query.timeout_s)
         finally:
-            sender.cancel()
+            if sender is not None:
+                sender.cancel()
             for pending in ways:
                 self._pending.pop(pending.request.id, None)
         return ways
@@ -222,27 +244,31 @@ class Measurements:
                 pending.answer.set_result(result)
             return pending.answer.result()
 
-    async def _send_copies(self, ways: Sequence[PendingRequest], forced: Carrier | None) -> None:
+    async def _send_copies(self, sending: _Sending) -> None:
         """Send the way out again and again: who gets it to the end asks for the way back again, too."""
-        out = ways[0]
-        schedule = Retransmission(lifetime_ms=out.request.lifetime_ms)
-        carriers = self._carriers.order(out.request.destination, forced)
-        while (due_ms := schedule.next_after_ms()) is not None:
-            await asyncio.sleep(max(0.0, due_ms - out.elapsed_ms) / 1000)
-            carrier = carriers[schedule.copies % len(carriers)]
-            for pending in ways:
-                pending.carriers.append(carrier)
-                pending.is_carrier_free = forced is None
-            try:
-                self._send_copy(replace(out.request, copy=schedule.copies), carrier)
-            except HostError as error:
-                if carrier is not Carrier.RELAY or forced is not None:
-                    for pending in ways:
-                        await self._fail(pending, str(error))
-                    return
-                logger.debug("request %s: %s", out.request.id, error)
-            schedule.sent()
-            self.counters["copies_sent"] += 1
+        while (due_ms := sending.schedule.next_after_ms()) is not None:
+            await asyncio.sleep(max(0.0, due_ms - sending.ways[0].elapsed_ms) / 1000)
+            if not await self._send_next(sending):
+                return
+
+    async def _send_next(self, sending: _Sending) -> bool:
+        """Send the next copy of the way out; False when no copy can leave, and all has failed."""
+        ways, copy = sending.ways, sending.schedule.copies
+        carrier = sending.carriers[copy % len(sending.carriers)]
+        for pending in ways:
+            pending.carriers.append(carrier)
+            pending.is_carrier_free = not sending.is_forced
+        try:
+            self._send_copy(replace(ways[0].request, copy=copy), carrier)
+        except HostError as error:
+            if carrier is not Carrier.RELAY or sending.is_forced:
+                for pending in ways:
+                    await self._fail(pending, str(error))
+                return False
+            logger.debug("request %s: %s", ways[0].request.id, error)
+        sending.schedule.sent()
+        self.counters["copies_sent"] += 1
+        return True
 
     def _send_copy(self, request: MeasureRequest, carrier: Carrier) -> None:
         slices = slices_of(request.metrics, self._room())

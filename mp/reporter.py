@@ -92,9 +92,8 @@ class Reporter:
         frame = framing.frame_to_bytes(framing.Report(payload=_small(report.payload), final=report.final))
         for attempt in range(1, MAX_ATTEMPTS + 1):
             try:
-                answer = await asyncio.wait_for(
-                    self._connections.exchange(report.asker, frame), ACKNOWLEDGEMENT_WAIT_S
-                )
+                async with asyncio.timeout(ACKNOWLEDGEMENT_WAIT_S):  # a task of its own would begin a turn later
+                    answer = await self._connections.exchange(report.asker, frame)
             except (OSError, TimeoutError, MessageError) as error:
                 failure = error or "no acknowledgement"
                 logger.debug("report %s to %s: %s", report.id, report.asker, failure)

@@ -132,7 +132,8 @@ class BenchNetwork:
                 if time.monotonic() > deadline_s:
                     raise HostError(f"the point {node} did not get to know {FEEDER}")
                 time.sleep(0.1)
-        time.sleep(HOUSEKEEPING_S)  # then the packet process has heard of it
+        if knows_feeder:
+            time.sleep(HOUSEKEEPING_S)  # then the packet process has heard of it
         return RunningPoint(pid=status["pid"], packet_pids=tuple(status["packet_process"]["pids"]))
 
     def add_tables(self, node: str, text: str) -> None:

@@ -53,7 +53,7 @@ PLANS = {
     Effort.SHORT: Plan((HEADLINE_POINTS,), rounds=5, questions=6, has_tools=False),
 }
 INPATH = "inpath request"
-SETTLE_S = 3.0
+WARM_UP_S = 3.0
 """Points that have just started search for path MTUs, and load what the database needs with their first result."""
 
 
@@ -93,7 +93,7 @@ def run(effort: Effort, progress: Progress, workshop: Workshop) -> Outcome:
         start_points(lab.directory, lab.addressing, nodes, lambda: None)
         asker = Asker(lab)
         asker.await_paths([nodes[length] for length in plan.lengths])
-        time.sleep(SETTLE_S)
+        time.sleep(WARM_UP_S)
         walked, known, trips = (defaultdict[int, list[float]](list) for _ in range(3))
         for number in range(plan.rounds):
             progress("questions", number + 1, total)

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, Self
 
 from receiver.store.spool_document import is_unfinished
 from schemas.errors import StoreError
@@ -25,6 +25,8 @@ from schemas.errors import StoreError
 BUSY_TIMEOUT_S = 2.0
 RESERVE_BYTES = 4 * 1024 * 1024
 """Of disk beside the file: SQLite needs room to remove documents too, so a full disk would hold them for ever."""
+
+LONG_WAL_PAGES = 1000
 
 _TABLES = """
     CREATE TABLE IF NOT EXISTS entries (
@@ -53,6 +55,19 @@ class SpoolEntry:
     """Grows with each `put`."""
     key: str
     document: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Text:
+    """A document as the file has it."""
+
+    key: str
+    text: str
+    is_unfinished: bool
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any], key: str) -> Self:
+        return cls(key, json.dumps(document, allow_nan=False), is_unfinished(document))
 
 
 class Spool:
@@ -105,16 +120,26 @@ class Spool:
 
         An unfinished one is remembered, wherever it goes from here, until another with its key is put.
         """
-        texts = [
-            (key, json.dumps(document, allow_nan=False), is_unfinished(document)) for document, key in documents
-        ]
+        texts = [_Text.of(document, key) for document, key in documents]
         with self._lock:
-            with self._transaction(waits_for_disk=not all(unfinished for *_, unfinished in texts)):
-                ids = [self._insert(key, text) for key, text, _ in texts]
-                for key, text, unfinished in texts:
-                    self._remember(key, text if unfinished else None)
-            self._depth += len(ids)
-        return ids
+            return self._put(texts, waits_for_disk=not all(text.is_unfinished for text in texts))
+
+    def note(self, document: Mapping[str, Any], key: str) -> bool:
+        """Keep one unfinished document, as `put` does, but wait neither for the disk nor for another thread.
+
+        The first transaction of a log that begins anew waits for its head, whatever it is (sqlite.org/wal.html).
+
+        Returns:
+            False when another thread is at the file, as while that waits for the disk: then nothing is kept.
+        """
+        text = _Text.of(document, key)
+        if not self._lock.acquire(blocking=False):
+            return False
+        try:
+            self._put([text], waits_for_disk=False, tidies_up=False)
+        finally:
+            self._lock.release()
+        return True
 
     def oldest(self, limit: int) -> Sequence[SpoolEntry]:
         """The first `limit` documents in the order in which they were put."""
@@ -175,6 +200,14 @@ class Spool:
         with suppress(OSError), self._reserve.open("wb") as file:  # a full disk has none: then the next time
             os.posix_fallocate(file.fileno(), 0, RESERVE_BYTES)
 
+    def _put(self, texts: Sequence[_Text], *, waits_for_disk: bool, tidies_up: bool = True) -> Sequence[int]:
+        with self._transaction(waits_for_disk=waits_for_disk, tidies_up=tidies_up):
+            ids = [self._insert(text.key, text.text) for text in texts]
+            for text in texts:
+                self._remember(text.key, text.text if text.is_unfinished else None)
+        self._depth += len(ids)
+        return ids
+
     def _delete(self, ids: Sequence[int]) -> int:
         delete = "DELETE FROM entries WHERE id = ?"
         return self._connection.executemany(delete, [(one,) for one in ids]).rowcount if ids else 0
@@ -193,10 +226,12 @@ class Spool:
         return int(self._connection.execute(f"SELECT COUNT(*) FROM {table}").fetchone()[0])
 
     @contextmanager
-    def _transaction(self, *, waits_for_disk: bool = True) -> Iterator[None]:
+    def _transaction(self, *, waits_for_disk: bool = True, tidies_up: bool = True) -> Iterator[None]:
         with self._errors():
             # Of a WAL: after each transaction, or not before it is copied into the file (pragma synchronous).
             self._connection.execute(f"PRAGMA synchronous = {'FULL' if waits_for_disk else 'NORMAL'}")
+            # To copy a long WAL into the file takes many waits for the disk.
+            self._connection.execute(f"PRAGMA wal_autocheckpoint = {LONG_WAL_PAGES if tidies_up else 0}")
             self._connection.execute("BEGIN IMMEDIATE")
             with self._connection:  # commits, or rolls back what an error left
                 yield

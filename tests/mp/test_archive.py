@@ -18,6 +18,8 @@ from receiver.store.spool import Spool
 from schemas.result import ResultStatus
 from tests.receiver.paths import NOW_MS, result, unanswered, usual
 
+LIMIT_S = 10.0
+
 
 def test_a_recorded_answer_is_in_the_database_when_record_returns(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'results.db'}"
@@ -163,10 +165,12 @@ def test_answers_that_come_while_the_disk_is_busy_go_to_the_disk_together(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     batches: list[int] = []
+    all_came = threading.Event()
     put_all = Spool.put_all
 
     def counted(spool: Spool, documents: Sequence[tuple[Mapping[str, Any], str]]) -> Sequence[int]:
         batches.append(len(documents))
+        assert all_came.wait(LIMIT_S)  # as long as this, the disk is busy
         return put_all(spool, documents)
 
     monkeypatch.setattr(Spool, "put_all", counted)
@@ -175,14 +179,54 @@ def test_answers_that_come_while_the_disk_is_busy_go_to_the_disk_together(
     async def story() -> None:
         archive = Archive(url, tmp_path)
         archive.open()
-        await asyncio.gather(*(archive.record(result((usual(0),), identifier=f"{n:032x}")) for n in range(200)))
+        answers = [result((usual(0),), identifier=f"{n:032x}") for n in range(200)]
+        recorded = [asyncio.create_task(archive.record(answer)) for answer in answers]
+        await asyncio.sleep(0)  # all have begun after it
+        all_came.set()
+        await asyncio.gather(*recorded)
         await archive.close()
 
     asyncio.run(story())
-    assert sum(batches) == 200 and len(batches) <= 3
+    assert sum(batches) == 200 and len(batches) <= 2
     store = ResultStore(url)
     assert len(store.latest(1_000)) == 200
     store.close()
+
+
+def test_a_request_is_noted_without_another_thread_unless_that_is_at_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"sqlite:///{tmp_path / 'results.db'}"
+    at_the_disk, may_go = threading.Event(), threading.Event()
+    put_all = Spool.put_all
+
+    def slow(spool: Spool, documents: Sequence[tuple[Mapping[str, Any], str]]) -> Sequence[int]:
+        with spool._lock:
+            at_the_disk.set()
+            assert may_go.wait(LIMIT_S)
+        return put_all(spool, documents)
+
+    monkeypatch.setattr(Spool, "put_all", slow)
+
+    async def story() -> tuple[bool, ...]:
+        archive = Archive(url, tmp_path)
+        archive.open()
+        await archive.record(replace(unanswered(), id="a" * 32))
+        was_alone = not at_the_disk.is_set()
+        answer = asyncio.create_task(archive.record(result((usual(0),), identifier="b" * 32)))
+        await asyncio.to_thread(at_the_disk.wait, LIMIT_S)
+        note = asyncio.create_task(archive.record(replace(unanswered(), id="c" * 32)))
+        await asyncio.sleep(0.1)  # a loop that waited for the disk itself would never come back from here
+        waited = not note.done()
+        may_go.set()
+        await asyncio.gather(answer, note)
+        await archive.close()
+        return was_alone, waited
+
+    assert asyncio.run(story()) == (True, True)
+    spool = Spool(tmp_path / "spool.db")
+    assert spool.unfinished().keys() == {"a" * 32, "c" * 32}
+    spool.close()
 
 
 def test_an_archive_with_retention_rolls_up_what_it_keeps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 
 import pytest
 
@@ -10,6 +12,7 @@ from receiver.store.spool import Spool
 from schemas.errors import StoreError
 
 ROOT = Path(__file__).parents[3]
+LIMIT_S = 10.0
 
 WRITER = """
 import sys
@@ -25,10 +28,13 @@ import os, sys
 from receiver.store.spool import Spool
 spool = Spool(sys.argv[1])
 note = {"result_row": {"status": "pending"}}
+long_note = {"result_row": {"status": "pending", "text": 9_000 * "x"}}
 steps = {
     "note": lambda: spool.put(note, "a"),
     "more notes": lambda: spool.put_all([(note, "b"), (note, "c")]),
     "removal": lambda: spool.remove([1]),
+    "at once": lambda: spool.note(note, "a"),
+    "long log": lambda: [spool.note(long_note, str(number)) for number in range(300)],
     "answer": lambda: spool.put({"result_row": {"status": "complete"}}, "a"),
     "both": lambda: spool.put_all([({"result_row": {"status": "failed"}}, "b"), (note, "d")]),
 }
@@ -110,10 +116,37 @@ def test_the_disk_is_waited_for_when_a_result_is_put_and_not_when_a_request_is_n
     trace = ("strace", "-o", str(calls), "-e", "trace=write,fsync,fdatasync")
     command = (*trace, sys.executable, "-c", STEPS, str(tmp_path / "spool.db"))
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
-    assert done.stdout == "notemore notesremovalanswerboth"
+    assert done.stdout == "notemore notesremovalat oncelong loganswerboth"
     _, *steps = calls.read_text().split("write(1, ")
     waits = {step.split('"')[1]: "sync(" in step for step in steps}
-    assert waits == {"note": False, "more notes": False, "removal": False, "answer": True, "both": True}
+    assert [step for step, has_waited in waits.items() if has_waited] == ["answer", "both"]
+
+
+def test_a_note_at_once_is_kept_like_any_other_and_given_back_while_another_thread_is_at_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = Spool(tmp_path / "spool.db")
+    note = {"result_row": {"status": "pending"}, "number": 1}
+    at_the_file, may_go = Event(), Event()
+
+    insert = Spool._insert
+
+    def slow_insert(one: Spool, key: str, text: str) -> int:
+        at_the_file.set()
+        assert may_go.wait(LIMIT_S)
+        return insert(one, key, text)
+
+    assert spool.note(note, "a")
+    assert (spool.depth, numbers(spool), dict(spool.unfinished())) == (1, [1], {"a": note})
+    monkeypatch.setattr(Spool, "_insert", slow_insert)
+    with ThreadPoolExecutor() as other:
+        putting = other.submit(spool.put, {"number": 2}, "a")
+        assert at_the_file.wait(LIMIT_S)
+        is_noted = spool.note(note, "b")
+        may_go.set()
+        putting.result()
+    assert (is_noted, spool.depth, numbers(spool), dict(spool.unfinished())) == (False, 2, [1, 2], {})
+    spool.close()
 
 
 def test_a_place_where_no_file_can_be_is_one_line(tmp_path: Path) -> None:
