@@ -12,6 +12,7 @@ from mp import clock
 from mp.bridge import MAX_EVENT_BYTES, Event, Failed, Heartbeat, Ready, Setup, event_from_bytes, event_to_bytes
 from mp.child_process import ChildProcess, packet_process
 from mp.interception import remove_rules
+from mp.stall import STALL_MS
 from schemas.errors import HostError, MessageError
 
 logger = logging.getLogger(__name__)
@@ -20,6 +21,8 @@ START_LIMIT_S = 15.0
 """Forty points may start at once on a small machine; alone it takes a quarter of a second."""
 HANG_LIMIT_MS = 5_000
 """The process speaks every second. One that is silent this long is ended, and the kernel forwards by itself."""
+LOOK_S = 1.0
+"""How often the service asks itself whether the process is silent, or whether it stood still itself."""
 STOP_LIMIT_S = 1.0
 RESTART_GAP_S = 0.5
 
@@ -151,12 +154,15 @@ class PacketLink:
     async def _until_failed(self) -> None:
         process = self._process
         while process is not None and process.returncode is None:
-            patience_ms = HANG_LIMIT_MS - (clock.monotonic_ms() - self._heard_at_ms)
+            began_ms = clock.monotonic_ms()
+            patience_ms = HANG_LIMIT_MS - (began_ms - self._heard_at_ms)
             if patience_ms < 0:
                 logger.error("packet process %d said nothing for %d ms", process.pid, HANG_LIMIT_MS)
                 return
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(process.wait(), (patience_ms + 1) / 1000)
+                await asyncio.wait_for(process.wait(), min(LOOK_S, (patience_ms + 1) / 1000))
+            if clock.monotonic_ms() - began_ms > STALL_MS:  # as a paused machine does: nobody could be heard
+                self._heard_at_ms = clock.monotonic_ms()
 
     async def _end(self) -> bool:
         """Says whether the process had to be killed."""

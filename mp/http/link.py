@@ -31,6 +31,7 @@ from mp.http.setup import (
 from mp.http.token_file import read_token_text
 from mp.privileges import user_entry
 from mp.settings import Configuration
+from mp.stall import STALL_MS
 from schemas.errors import InpathError
 from schemas.metrics import Registry
 
@@ -149,9 +150,11 @@ class HttpLink:
         """The exit code; None when it is silent for too long."""
         process = self._process
         assert process is not None  # it has just been started
-        while clock.monotonic_ms() - self._heard_at_ms < HANG_LIMIT_MS:
+        while (began_ms := clock.monotonic_ms()) - self._heard_at_ms < HANG_LIMIT_MS:
             with contextlib.suppress(TimeoutError):
                 return await asyncio.wait_for(process.wait(), LOOK_S)
+            if clock.monotonic_ms() - began_ms > LOOK_S * 1000 + STALL_MS:  # nobody could be heard meanwhile
+                self._heard_at_ms = clock.monotonic_ms()
             self._tell_tokens()
         logger.error("http process %d said nothing for %d ms", process.pid, HANG_LIMIT_MS)
         return None

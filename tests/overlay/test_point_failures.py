@@ -14,6 +14,7 @@ import pytest
 
 from mp.archive import INTERRUPTED
 from mp.config import load_configuration
+from mp.packet_link import HANG_LIMIT_MS, LOOK_S
 from receiver.store.result_store import ResultStore
 from schemas.errors import InpathError
 from schemas.message import SegmentState
@@ -163,6 +164,23 @@ def test_a_service_that_hangs_keeps_no_request_waiting(row: Network) -> None:
     assert result.status is ResultStatus.COMPLETE
     assert points_of(result) == tuple(map(row.address, ("p1", "p2", "p3")))
     assert row.status("p2")["packet_process"]["pid"] == status["packet_process"]["pid"]
+
+
+def test_a_point_that_stood_still_as_a_whole_goes_on_with_the_processes_that_it_had(row: Network) -> None:
+    """As on a paused machine."""
+    before = row.status("p2")
+    pids = row.processes("p2")
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    time.sleep((HANG_LIMIT_MS + 1_500) / 1000)
+    for pid in sorted(pids, key=lambda pid: pid != before["pid"]):
+        os.kill(pid, signal.SIGCONT)
+        time.sleep(0.2)  # so that the service is awake before anybody says something
+    row.await_answer("p1", "p3", ("p1", "p2", "p3"))
+    time.sleep(2 * LOOK_S)
+    after = row.status("p2")
+    assert after["packet_process"]["restarts"] == before["packet_process"]["restarts"]
+    assert after["packet_process"]["pid"] == before["packet_process"]["pid"]
 
 
 def test_a_hung_packet_process_leaves_no_rule_when_its_point_ends(row: Network) -> None:

@@ -8,11 +8,13 @@ import os
 import signal
 import socket
 import subprocess
+import time
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
 
+from mp import clock
 from mp.config import configuration_from_toml
 from mp.http import link as http_link
 from mp.http.link import HttpLink
@@ -90,6 +92,19 @@ def test_a_process_that_hangs_is_killed(monkeypatch: pytest.MonkeyPatch) -> None
         monkeypatch.setattr(http_link, "HANG_LIMIT_MS", 300)
         os.kill(first, signal.SIGSTOP)
         until(lambda: not is_alive(first), "it is killed")
+
+
+def test_a_daemon_that_stood_still_itself_ends_no_process_for_what_it_did_not_hear(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(http_link, "LOOK_S", 0.1)
+    with short_folder() as folder, served(folder) as service:
+        assert service.ask("GET", "/healthz").status == 200
+        first, monotonic_ms = service.link.pid, clock.monotonic_ms
+        monkeypatch.setattr(clock, "monotonic_ms", lambda: monotonic_ms() + 2 * http_link.HANG_LIMIT_MS)
+        time.sleep(1)  # many looks
+        assert service.ask("GET", "/healthz").status == 200
+        assert (service.link.pid, service.link.restarts) == (first, 0)
 
 
 def test_it_asks_a_point_that_was_started_anew() -> None:
