@@ -33,7 +33,7 @@ from benchmarks.suite.veth_lab import veth_lab
 from lab.addressing import LinkEnd
 from lab.namespaces import inside, run_batch
 from lab.network import Lab
-from lab.points import PointFiles, point_files
+from lab.points import PointFiles, point_files, start_points
 from mp.keys.directory import KeyDirectory
 from requestor.client import Client
 from schemas.errors import HostError
@@ -100,6 +100,7 @@ class BenchNetwork:
             point: inside(self.namespace(point), lambda: os.open(QUEUE_STATISTICS, os.O_RDONLY | os.O_CLOEXEC))
             for point in (QUIET, BUSY)
         }
+        self._running: dict[str, RunningPoint] = {}
         self._counted = 0
         self._messages: dict[tuple[MessageKind, int], BenchMessages] = {}
 
@@ -120,20 +121,30 @@ class BenchNetwork:
         """Where a point keeps what it has."""
         return point_files(self.lab.directory, node)
 
-    def start(self, node: str, *, knows_feeder: bool = True) -> RunningPoint:
-        """Start a point, and wait until it knows the segment from the feeder and its MTU, if it is to.
+    def start(self, *nodes: str) -> None:
+        """Start points side by side, those that do not run yet.
 
-        Until then it deflates messages that may be longer than the path lets through.
+        Then wait until the quiet and the busy one know the segment from the feeder and its MTU: until then they
+        deflate messages that may be longer than the path lets through.
         """
-        self.lab.start_point(node)
+        anew = [node for node in nodes if node not in self._running]
+        start_points(self.lab.directory, self.lab.addressing, anew, lambda: None)
+        for node in anew:
+            self._running[node] = self._settled(node)
+        if anew:
+            time.sleep(HOUSEKEEPING_S)  # then the packet processes have heard of it
+
+    def point(self, node: str) -> RunningPoint:
+        """A point that was started."""
+        return self._running[node]
+
+    def _settled(self, node: str) -> RunningPoint:
         with Client(self.files(node).control) as client:
             deadline_s = time.monotonic() + READY_LIMIT_S
-            while not self._knows_feeder(status := client.status()) and knows_feeder:
+            while not self._knows_feeder(status := client.status()) and node in (QUIET, BUSY):
                 if time.monotonic() > deadline_s:
                     raise HostError(f"the point {node} did not get to know {FEEDER}")
                 time.sleep(0.1)
-        if knows_feeder:
-            time.sleep(HOUSEKEEPING_S)  # then the packet process has heard of it
         return RunningPoint(pid=status["pid"], packet_pids=tuple(status["packet_process"]["pids"]))
 
     def add_tables(self, node: str, text: str) -> None:

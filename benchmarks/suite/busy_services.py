@@ -10,13 +10,13 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from pathlib import Path
+from typing import Any
 
 from benchmarks.noise_floor import forked
-from benchmarks.suite.bench_network import BUSY, FAR, PEERS, BenchNetwork, RunningPoint
+from benchmarks.suite.bench_network import BUSY, FAR, FEEDER, PEERS, BenchNetwork
 from benchmarks.suite.handler import ROOT
 from lab.namespaces import enter, inside, processes_inside, run_batch
 from mp.keys.probe_keys import ProbeKeys
@@ -33,6 +33,8 @@ HTTP_PER_S = 100.0
 PEER_NETWORK = "10.255.250"
 """Above the busy point's identity, so that it is the one that sends probes."""
 HTTP_TABLE = "[http]\nrate_per_s = 10000\nburst = 10000\n\n"
+READY_LIMIT_S = 30.0
+POLL_S = 0.2
 WARM_UP_S = 1.5
 """The first HTTP question starts the process that answers."""
 
@@ -42,11 +44,10 @@ class BusyServices:
 
     Args:
         network: with the busy point running.
-        point: the busy point.
     """
 
-    def __init__(self, network: BenchNetwork, point: RunningPoint) -> None:
-        self.point = point
+    def __init__(self, network: BenchNetwork) -> None:
+        self.point = network.point(BUSY)
         self._network = network
         self._answered = 0
         self._asked_s = 0.0
@@ -81,7 +82,7 @@ class BusyServices:
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
-        """Nothing at the busy point runs inside; leave it within 4 s, before its processes miss each other."""
+        """Nothing at the busy point and its neighbors runs inside."""
         pids = processes_inside([self._network.namespace(node) for node in (BUSY, PEERS)])
         for pid in pids:
             os.kill(pid, signal.SIGSTOP)
@@ -91,23 +92,55 @@ class BusyServices:
             for pid in pids:
                 os.kill(pid, signal.SIGCONT)
 
+    def await_neighbors(self) -> None:
+        """Until it measures all of them.
+
+        Raises:
+            HostError: it does not.
+        """
+        self._await(
+            lambda status: sum(one["state"] == "measured" for one in status["neighbors"]) >= NEIGHBORS,
+            f"measure its {NEIGHBORS} neighbors",
+        )
+
+    def await_database(self) -> None:
+        """Until it has taken what came so far: making its tables takes a process of its own for a second.
+
+        Raises:
+            HostError: it does not.
+        """
+        self._await(lambda status: (status["store"] or {}).get("spool_depth") == 0, "store its results")
+
+    def _await(self, is_so: Callable[[dict[str, Any]], bool], what: str) -> None:
+        deadline_s = time.monotonic() + READY_LIMIT_S
+        with Client(self._network.files(BUSY).control) as client:
+            while not is_so(client.status()):
+                if time.monotonic() > deadline_s:
+                    raise HostError(f"the busy point does not {what}")
+                time.sleep(POLL_S)
+
 
 @contextmanager
-def busy_services(network: BenchNetwork) -> Iterator[BusyServices]:
-    """Start the busy point, its neighbors and the point that it is asked for, and warm all up."""
+def busy_services(network: BenchNetwork, *beside: str) -> Iterator[BusyServices]:
+    """Start the busy point, its neighbors and the point that it is asked for, and warm all up.
+
+    Args:
+        network: it is there.
+        beside: points that start at the same time.
+    """
     addresses = tuple(f"{PEER_NETWORK}.{number}" for number in range(1, NEIGHBORS + 1))
     _prepare(network, addresses)
     context = multiprocessing.get_context("fork")
     with ExitStack() as stack:
         keys = ProbeKeys(network.keyring(BUSY))
         stack.enter_context(forked(context, partial(serve_peers, network.namespace(PEERS), addresses, keys)))
-        network.start(FAR, knows_feeder=False)
-        point = network.start(BUSY)
-        _await_neighbors(network.files(BUSY).control, NEIGHBORS)
-        with BusyServices(network, point).asked():
+        network.start(FEEDER, FAR, BUSY, *beside)
+        busy = BusyServices(network)
+        busy.await_neighbors()
+        with BusyServices(network).asked():
             time.sleep(WARM_UP_S)
-        _await_database(network.files(BUSY).control)
-        yield BusyServices(network, point)
+        busy.await_database()
+        yield busy
 
 
 def serve_peers(namespace: str, addresses: tuple[str, ...], keys: ProbeKeys) -> None:
@@ -136,22 +169,3 @@ def _prepare(network: BenchNetwork, addresses: tuple[str, ...]) -> None:
     listed = ", ".join(f'"{address}"' for address in addresses)
     file.write_text(file.read_text().replace("neighbors = [", f"neighbors = [{listed}, ", 1))
     network.add_tables(BUSY, HTTP_TABLE)
-
-
-def _await_neighbors(control: Path, count: int) -> None:
-    deadline_s = time.monotonic() + 30
-    with Client(control) as client:
-        while sum(one["state"] == "measured" for one in client.status()["neighbors"]) < count:
-            if time.monotonic() > deadline_s:
-                raise HostError(f"the busy point does not measure its {count} neighbors")
-            time.sleep(0.2)
-
-
-def _await_database(control: Path) -> None:
-    """Until it has taken what came so far: making its tables takes a process of its own for a second."""
-    deadline_s = time.monotonic() + 30
-    with Client(control) as client:
-        while (client.status()["store"] or {}).get("spool_depth") != 0:
-            if time.monotonic() > deadline_s:
-                raise HostError("the busy point does not store its results")
-            time.sleep(0.2)

@@ -70,6 +70,8 @@ def _run(options: argparse.Namespace) -> int:
     outcomes: dict[str, Outcome] = {}
     ratios: dict[str, Spread] = {}
     with Workshop() as workshop:
+        if effort.is_short and not options.name:
+            workshop.start_all()
         for name in [options.name] if options.name else _names(effort):
             with progress_bar(name) as progress:
                 outcomes[name] = SUITE[name].run(effort, progress, workshop)

@@ -32,9 +32,14 @@ class Plan:
     readings: int
     seconds: float
     """Of each reading of processor time."""
+    has_rest: bool
+    """Whether a point at rest is watched, too."""
 
 
-PLANS = {Effort.FULL: Plan(starts=7, readings=5, seconds=3.0), Effort.SHORT: Plan(0, 5, 0.3)}
+PLANS = {
+    Effort.FULL: Plan(starts=7, readings=5, seconds=3.0, has_rest=True),
+    Effort.SHORT: Plan(starts=0, readings=5, seconds=0.3, has_rest=False),
+}
 
 
 def run(effort: Effort, progress: Progress, workshop: Workshop) -> Outcome:
@@ -44,19 +49,22 @@ def run(effort: Effort, progress: Progress, workshop: Workshop) -> Outcome:
         HostError: a point does not start.
     """
     plan = PLANS[effort]
-    readings: dict[str, _Readings] = {name: defaultdict(list) for name in (AT_REST, BUSIEST)}
-    total = plan.starts + 2 * plan.readings
+    readings: dict[str, _Readings] = {}
+    total = plan.starts + (1 + plan.has_rest) * plan.readings
     network, starts = workshop.network, []
     for number in range(plan.starts):
         progress("start", number, total)
         starts.append(_start_s(network))
-    assert workshop.quiet.pid  # it runs from now on, if it did not before
-    time.sleep(SETTLE_S)
-    _watch(network, QUIET, plan, readings[AT_REST], lambda done: progress("at rest", plan.starts + done, total))
+    if plan.has_rest:
+        assert workshop.quiet.pid  # it runs from now on, if it did not before
+        time.sleep(SETTLE_S)
+        readings[AT_REST] = _watched(
+            network, QUIET, plan, lambda done: progress("at rest", plan.starts + done, total)
+        )
     with workshop.busy.asked():
         time.sleep(SETTLE_S)
-        before = plan.starts + plan.readings
-        _watch(network, BUSY, plan, readings[BUSIEST], lambda done: progress("at work", before + done, total))
+        before = total - plan.readings
+        readings[BUSIEST] = _watched(network, BUSY, plan, lambda done: progress("at work", before + done, total))
     return _outcome(starts, readings, workshop.busy)
 
 
@@ -69,16 +77,17 @@ def _start_s(network: BenchNetwork) -> float:
     return took_s
 
 
-def _watch(network: BenchNetwork, node: str, plan: Plan, into: _Readings, tell: Callable[[int], None]) -> None:
+def _watched(network: BenchNetwork, node: str, plan: Plan, tell: Callable[[int], None]) -> _Readings:
+    readings: _Readings = defaultdict(list)
     for number in range(plan.readings):
         tell(number)
         pids = processes_inside([network.namespace(node)])
         before_ns, began_s = sum(map(cpu_ns, pids)), time.monotonic()
         time.sleep(plan.seconds)
         spent_ns, seconds = sum(map(cpu_ns, pids)) - before_ns, time.monotonic() - began_s
-        into["processor time"].append(spent_ns / 1e7 / seconds)
-        into["memory"].append(memory_bytes(pids) / MB)
-        into["processes"].append(len(pids))
+        readings["processor time"].append(spent_ns / 1e7 / seconds)
+        readings["memory"].append(memory_bytes(pids) / MB)
+    return readings
 
 
 def _outcome(starts: list[float], readings: Mapping[str, _Readings], busy: BusyServices) -> Outcome:

@@ -53,8 +53,6 @@ PLANS = {
     Effort.SHORT: Plan((HEADLINE_POINTS,), rounds=5, questions=6, has_tools=False),
 }
 INPATH = "inpath request"
-WARM_UP_S = 3.0
-"""Points that have just started search for path MTUs, and load what the database needs with their first result."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +91,7 @@ def run(effort: Effort, progress: Progress, workshop: Workshop) -> Outcome:
         start_points(lab.directory, lab.addressing, nodes, lambda: None)
         asker = Asker(lab)
         asker.await_paths([nodes[length] for length in plan.lengths])
-        time.sleep(WARM_UP_S)
+        await_rest(lab, nodes)
         walked, known, trips = (defaultdict[int, list[float]](list) for _ in range(3))
         for number in range(plan.rounds):
             progress("questions", number + 1, total)
@@ -107,6 +105,27 @@ def run(effort: Effort, progress: Progress, workshop: Workshop) -> Outcome:
             progress(tool.name, 1 + plan.rounds + number, total)
             costs.append(asker.cost_of_tool(tool, nodes[HEADLINE_POINTS]))
     return _outcome(walked, known, trips, costs)
+
+
+def await_rest(lab: Lab, nodes: Sequence[str]) -> None:
+    """Until the points have found the MTU of each segment, and loaded what the database needs.
+
+    Raises:
+        HostError: one of them does not.
+    """
+    deadline_s = time.monotonic() + READY_LIMIT_S
+    for node in nodes:
+        with Client(point_files(lab.directory, node).control) as client:
+            while not _is_at_rest(client.status()):
+                if time.monotonic() > deadline_s:
+                    raise HostError(f"the point {node} does not come to rest")
+                time.sleep(0.2)
+    time.sleep(SETTLE_S)
+
+
+def _is_at_rest(status: Mapping[str, Any]) -> bool:
+    stored = status["store"] is None or status["store"]["spool_depth"] == 0
+    return stored and all("mtu" in neighbor["last_60_s"] for neighbor in status["neighbors"])
 
 
 @contextmanager

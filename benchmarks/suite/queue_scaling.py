@@ -41,8 +41,8 @@ def run(effort: Effort, progress: Progress, workshop: Workshop) -> Outcome:
     shares = []
     with bench_network() as network:
         network.add_tables(QUIET, f"[measurement]\nprocesses = {PROCESSES}\n")
-        network.start(FEEDER, knows_feeder=False)
-        point = network.start(QUIET)
+        network.start(FEEDER, QUIET)
+        point = network.point(QUIET)
         messages = network.messages(HEADLINE, MOST_SOURCES)
         network.count_arrivals(unlike_bytes=messages.packet_bytes)
         for number in range(ROUNDS[effort]):
