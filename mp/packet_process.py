@@ -365,7 +365,8 @@ def _serve(bridge: socket.socket, setup: Setup, stop: int) -> None:
         for descriptor in (bridge.fileno(), stop):
             poll.register(descriptor, select.POLLIN)
             nap.register(descriptor, select.POLLIN)
-        poll.register(queue.fileno(), select.POLLIN)
+        packets = queue.fileno()
+        poll.register(packets, select.POLLIN)
         next_beat = clock.monotonic_ms()
         has_rested = False
         stalls = StallWatch("the packet process", STALL_MS)
@@ -388,16 +389,21 @@ def _serve(bridge: socket.socket, setup: Setup, stop: int) -> None:
                     turn = "come first again" if comes_first else "wait for others from now on"
                     logger.warning("packets took all the time of a processor for a while; they %s", turn)
                 has_rested = False
-            ready = dict(poll.poll(next_beat - now if next_beat > now else HEARTBEAT_MS))
-            has_rested |= clock.monotonic_ms() > now
-            if stop in ready:
-                return
-            if bridge.fileno() in ready:
-                process.read_events()
-            if queue.fileno() in ready:
-                process.turn_began_ms = clock.monotonic_ms()
-                queue.process_pending()
-                process.note()
+            ready = poll.poll(next_beat - now if next_beat > now else HEARTBEAT_MS)
+            process.turn_began_ms = clock.monotonic_ms()
+            has_rested |= process.turn_began_ms > now
+            for (
+                descriptor,
+                _,
+            ) in ready:  # in the order of registration: packets meet what the service has just said
+                if descriptor == packets:
+                    queue.process_pending()
+                    process.note()
+                elif descriptor == stop:
+                    return
+                else:
+                    process.read_events()
+                    process.turn_began_ms = clock.monotonic_ms()
             if process.is_flooded or process.handled != floods.handled:
                 process.is_flooded = floods.look(process.turn_began_ms - paused_ms, process.handled)
 
