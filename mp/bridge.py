@@ -42,6 +42,8 @@ class Setup:
     """Over how many queues, one for each packet process, the kernel spreads the packets; `queue` is this one's."""
     installs_rules: bool = True
     """Whether this process puts in the rule for all queues: the one whose queue is the first."""
+    processors: tuple[int, ...] = ()
+    """Where this process is to run; anywhere if there is none."""
     plain_udp: bool = True
     source_rate_per_s: int = 500
     source_burst: int = 200

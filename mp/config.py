@@ -49,6 +49,7 @@ _TABLES = (
 _COMPOSITIONS = ("sum", "complement-product", "minimum", "maximum", "listed")
 _CAPACITY_RANGE = (0.001, 1e9)
 """In Mbit/s, from a radio's trickle to more than any link."""
+MAXIMUM_PROCESSOR = 4095
 DEFAULT_METRICS_PORT = 49_866
 """TCP, beside the other ports of the overlay."""
 _PRIVATE = ("10.0.0.0/8", "127.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")
@@ -151,6 +152,7 @@ def _measurement(content: Mapping[str, Any]) -> MeasurementSettings:
         port=table.integer("port", MEASUREMENT_PORT, 1, 65_535),
         queue=table.integer("queue", 4986, 0, 65_536 - processes),
         processes=processes,
+        processors=table.integers("processors", 0, MAXIMUM_PROCESSOR),
         rate_per_s=table.integer("rate_per_s", 1000, 1, MAXIMUM_RATE_PER_S),
         burst=table.integer("burst", 200, 1, MAXIMUM_BURST),
         source_rate_per_s=table.integer("source_rate_per_s", 500, 0, MAXIMUM_RATE_PER_S),

@@ -236,6 +236,7 @@ class Daemon:
             log_format=self.configuration.log.format,
             credentials=self._credentials.to_document(self.configuration.security),
             queues=measurement.processes,
+            processors=measurement.processors,
             plain_udp=measurement.plain_udp,
             source_rate_per_s=measurement.source_rate_per_s,
             source_burst=measurement.source_burst,

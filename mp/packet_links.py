@@ -90,4 +90,10 @@ class PacketLinks:
 
 
 def _setup_of(first: Setup, number: int) -> Setup:
-    return replace(first, queue=first.queue + number, installs_rules=number == 0)
+    place = number % len(first.processors) if first.processors else 0
+    return replace(
+        first,
+        queue=first.queue + number,
+        installs_rules=number == 0,
+        processors=first.processors[place : place + 1],
+    )

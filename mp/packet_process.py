@@ -49,7 +49,7 @@ from mp.flood_watch import NAP_MS, PAUSE_MS, FloodWatch
 from mp.interception import backend_of, rule_of
 from mp.keys.credentials import Credentials
 from mp.logs import configure_logs
-from mp.priority import is_in_real_time, put_packets_first
+from mp.priority import is_in_real_time, put_packets_first, run_on
 from mp.privileges import confined_packet_process
 from mp.stall import STALL_MS, StallWatch
 from processor.decision import Forward, HandOver, PassThrough, SendReport
@@ -350,6 +350,8 @@ def _tail(path: PathKnown) -> Tail:
 
 def _serve(bridge: socket.socket, setup: Setup, stop: int) -> None:
     """Intercept until the service is gone or `stop` becomes readable."""
+    if setup.processors:
+        run_on(setup.processors)
     comes_first = put_packets_first()  # while it has the right
     process = PacketProcess(bridge, setup)
     with (

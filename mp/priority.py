@@ -6,6 +6,9 @@ import logging
 import os
 import resource
 import signal
+from collections.abc import Sequence
+
+from schemas.errors import HostError
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +41,24 @@ def put_packets_first(*, longest_run_us: int = LONGEST_RUN_US, kill_after_us: in
         logger.warning("no real-time priority (%s): on a busy host packets wait some milliseconds", error)
         return False
     return True
+
+
+def run_on(processors: Sequence[int]) -> None:
+    """Let the calling process run on these processors alone.
+
+    In real time it stays on the processor where it ran last, even if packets come in on another that would have to
+    wake it: on a virtual machine that makes 87 us for each packet out of 48 (`docs/performance.md`).
+
+    Raises:
+        HostError: this host has none of them, or does not lend them.
+    """
+    usable = sorted(os.sched_getaffinity(0))
+    try:
+        os.sched_setaffinity(0, processors)
+    except OSError as error:
+        raise HostError(
+            f"measurement.processors: got {list(processors)}, expected some of {usable} ({error.strerror})"
+        ) from error
 
 
 def is_in_real_time() -> bool:

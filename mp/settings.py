@@ -37,6 +37,8 @@ class MeasurementSettings:
     queue: int
     processes: int
     """How many share the work, each with a queue of its own; `queue` is the first."""
+    processors: tuple[int, ...]
+    """On which they run, by the kernel's numbers: one each, in turn. None given: wherever the kernel likes."""
     rate_per_s: int
     burst: int
     source_rate_per_s: int

@@ -80,6 +80,14 @@ class TomlTable:
             raise self.error(key, value, f"a whole number from {least} to {most}")
         return value
 
+    def integers(self, key: str, least: int, most: int) -> tuple[int, ...]:
+        """A list of whole numbers between the bounds, empty by default."""
+        values = self._list(key, [])
+        for value in values:
+            if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+                raise self.error(key, value, f"whole numbers from {least} to {most}")
+        return tuple(values)
+
     def number(self, key: str, default: float | None, least: float, most: float) -> float | None:
         """A finite number between the bounds, or the default."""
         value = self._take(key, default)

@@ -92,6 +92,11 @@ def test_a_file_with_names_alone_serves_the_command_line() -> None:
         (POINT + 'name = "a b"\n', "point.name: got 'a b'"),
         ("[measurement]\nport = 0\n", "measurement.port: got 0, expected a whole number from 1 to 65535"),
         ("[measurement]\nport = true\n", "measurement.port: got True"),
+        (
+            "[measurement]\nprocessors = [0, -1]\n",
+            "measurement.processors: got -1, expected whole numbers from 0 to 4095",
+        ),
+        ("[measurement]\nprocessors = 0\n", "measurement.processors: got 0, expected a list"),
         ("[measurement]\nprocesses = 9\n", "measurement.processes: got 9, expected a whole number from 1 to 8"),
         ("[measurement]\nqueue = 65535\nprocesses = 2\n", "measurement.queue: got 65535, expected .* 0 to 65534"),
         ("[measurement]\nsource_rate_per_s = -1\n", "measurement.source_rate_per_s: got -1, expected .* from 0"),

@@ -13,6 +13,7 @@ import pytest
 from interceptor.packet import decode_packet
 from mp.bridge import Event, HostChanged, Setup, UpstreamSeen
 from mp.packet_links import PacketLinks
+from schemas.errors import HostError
 from schemas.message import Message
 from schemas.payload import message_from_payload
 from schemas.xml_writer import message_to_xml
@@ -62,6 +63,34 @@ async def until(condition: object, within_s: float = LIMIT_S) -> None:
     async with asyncio.timeout(within_s):
         while not condition():  # type: ignore[operator]
             await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize("place", [0, -1])
+def test_the_processes_run_on_the_processors_that_were_named_one_each_in_turn(
+    network: Network, place: int
+) -> None:
+    processor = sorted(os.sched_getaffinity(0))[place]
+    setup = replace(SETUP, queues=PROCESSES, processors=(processor,))
+
+    async def story() -> list[set[int]]:
+        links = PacketLinks(lambda: setup, lambda _: None, PROCESSES)
+        await links.start()
+        try:
+            return [os.sched_getaffinity(pid) for pid in links.pids]
+        finally:
+            await links.close()
+
+    with in_namespace(network.r.name):
+        assert asyncio.run(story()) == [{processor}] * PROCESSES
+
+
+def test_a_processor_that_is_not_there_is_one_line(network: Network) -> None:
+    async def story() -> None:
+        await PacketLinks(lambda: replace(SETUP, processors=(4095,)), lambda _: None, 1).start()
+
+    expected = r"measurement\.processors: got \[4095\], expected some of \[0, .*\] \(Invalid argument\)"
+    with in_namespace(network.r.name), pytest.raises(HostError, match=expected):
+        asyncio.run(story())
 
 
 def test_the_processes_share_the_packets_and_one_that_dies_comes_back(network: Network) -> None:
