@@ -394,10 +394,8 @@ def _serve(bridge: socket.socket, setup: Setup, stop: int) -> None:
             ready = poll.poll(next_beat - now if next_beat > now else HEARTBEAT_MS)
             process.turn_began_ms = clock.monotonic_ms()
             has_rested |= process.turn_began_ms > now
-            for (
-                descriptor,
-                _,
-            ) in ready:  # in the order of registration: packets meet what the service has just said
+            # In the order of registration: packets meet what the service has just said.
+            for descriptor, _ in ready:
                 if descriptor == packets:
                     queue.process_pending()
                     process.note()
