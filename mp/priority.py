@@ -47,7 +47,7 @@ def run_on(processors: Sequence[int]) -> None:
     """Let the calling process run on these processors alone.
 
     In real time it stays on the processor where it ran last, even if packets come in on another that would have to
-    wake it: on a virtual machine that makes 87 us for each packet out of 48 (`docs/performance.md`).
+    wake it: on a virtual machine that makes 58 us for each packet out of 41 (`docs/performance.md`).
 
     Raises:
         HostError: this host has none of them, or does not lend them.

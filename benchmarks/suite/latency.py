@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import time
 from collections import defaultdict
@@ -22,7 +23,7 @@ from benchmarks.suite.handler import (
     handlers,
 )
 from benchmarks.suite.message import CAPACITY_PORT, HEADLINE, LATENCY_PORT, BenchMessages
-from benchmarks.suite.packet_path import PacketPath, turned
+from benchmarks.suite.packet_path import SENDER_CORE, PacketPath, turned
 from benchmarks.suite.programs import probe_command, sender_command
 from benchmarks.suite.ratio import Spread, quantile
 from benchmarks.suite.workshop import Workshop
@@ -46,16 +47,15 @@ class Plan:
     rounds: int
     packets: int
     """Of each handler in a round."""
-    has_half_load: bool
+    is_whole: bool
+    """With half load, and with handlers on the processor on which the packets come in."""
     service_rounds: int
     service_packets: int
 
 
 PLANS = {
-    Effort.FULL: Plan(ALL_HANDLERS, 5, 800, has_half_load=True, service_rounds=8, service_packets=1_500),
-    Effort.SHORT: Plan(
-        (KERNEL, C_APPEND, INPATH), 5, 200, has_half_load=False, service_rounds=5, service_packets=500
-    ),
+    Effort.FULL: Plan(ALL_HANDLERS, 5, 800, is_whole=True, service_rounds=8, service_packets=1_500),
+    Effort.SHORT: Plan((KERNEL, C_APPEND, INPATH), 5, 200, is_whole=False, service_rounds=5, service_packets=500),
 }
 
 
@@ -115,8 +115,8 @@ def run(effort: Effort, progress: Progress, workshop: Workshop) -> Outcome:
         HostError: packets were lost, or arrived without what the handler adds.
     """
     plan = PLANS[effort]
-    alone, loaded, services = _Readings(), _Readings(), _Readings()
-    total = (1 + plan.has_half_load) * plan.rounds + plan.service_rounds
+    alone, near, loaded, services = _Readings(), _Readings(), _Readings(), _Readings()
+    total = (1 + 2 * plan.is_whole) * plan.rounds + plan.service_rounds
     network, point = workshop.network, workshop.quiet
     with handlers(network, point, plan.names) as ready:
         path = PacketPath(network, HEADLINE)
@@ -126,8 +126,13 @@ def run(effort: Effort, progress: Progress, workshop: Workshop) -> Outcome:
             progress("one packet at a time", number, total)
             for one in turned(ready, number):
                 alone.add(one.name, delays_us(network, path.messages, one, plan.packets))
-        for number in range(plan.rounds if plan.has_half_load else 0):
-            progress("half load", plan.rounds + number, total)
+        for number in range(plan.rounds if plan.is_whole else 0):
+            progress("on one processor", plan.rounds + number, total)
+            for one in (one for one in turned(ready, number) if one.name in (C_APPEND, INPATH)):
+                with on_one_processor(one) as sender_core:
+                    near.add(one.name, delays_us(network, path.messages, one, plan.packets, core=sender_core))
+        for number in range(plan.rounds if plan.is_whole else 0):
+            progress("half load", 2 * plan.rounds + number, total)
             for one in (one for one in turned(ready, number) if one.queue is not None):
                 with half_load(network, path, one):
                     loaded.add(one.name, delays_us(network, path.messages, one, plan.packets))
@@ -137,7 +142,7 @@ def run(effort: Effort, progress: Progress, workshop: Workshop) -> Outcome:
         _read_services(network, path.messages, point, busy, plan, services, is_first_busy=number % 2 == 1)
     alone.require(plan.rounds, (KERNEL, C_APPEND, INPATH))
     services.require(plan.service_rounds, (IDLE, WITH_SERVICES))
-    return _outcome(alone, loaded, services, busy)
+    return _outcome(alone, near, loaded, services, busy)
 
 
 def _read_services(
@@ -161,17 +166,27 @@ def _read_services(
 
 
 def delays_us(
-    network: BenchNetwork, messages: BenchMessages, handler: Handler, packets: int, point: str = QUIET
+    network: BenchNetwork,
+    messages: BenchMessages,
+    handler: Handler,
+    packets: int,
+    point: str = QUIET,
+    *,
+    core: int | None = None,
 ) -> Delays:
     """Delays of some packets, one at a time, from the link before the point to the link behind it.
+
+    Args:
+        core: on which they come in; None: wherever the scheduler puts their sender just then.
 
     Raises:
         HostError: they could not be sent.
     """
     network.intercept(handler.queue, point)
     frames = network.frames(messages.kind, point, LATENCY_PORT)
+    sender = [] if core is None else ["taskset", "-c", str(core)]
     done = subprocess.run(
-        probe_command(network, frames, packets, GAP_US, LIMIT_S, point),
+        [*sender, *probe_command(network, frames, packets, GAP_US, LIMIT_S, point)],
         capture_output=True,
         text=True,
         check=False,
@@ -182,6 +197,17 @@ def delays_us(
     wanted = messages.packet_bytes + (1 if handler.appends else 0)
     good = [int(ns) / 1e3 for ns, octets in lines if int(octets) >= wanted]
     return Delays(len(lines), sorted(good))
+
+
+@contextmanager
+def on_one_processor(handler: Handler) -> Iterator[int]:
+    """The handler runs where the packets come in, as `measurement.processors` lets it; the core's number."""
+    before = os.sched_getaffinity(handler.packet_pid)
+    os.sched_setaffinity(handler.packet_pid, {SENDER_CORE})
+    try:
+        yield SENDER_CORE
+    finally:
+        os.sched_setaffinity(handler.packet_pid, before)
 
 
 @contextmanager
@@ -200,7 +226,9 @@ def half_load(network: BenchNetwork, path: PacketPath, handler: Handler) -> Iter
         network.await_empty()
 
 
-def _outcome(alone: _Readings, loaded: _Readings, services: _Readings, busy: BusyServices) -> Outcome:
+def _outcome(
+    alone: _Readings, near: _Readings, loaded: _Readings, services: _Readings, busy: BusyServices
+) -> Outcome:
     ours, appender = alone.of(INPATH, 500), alone.of(C_APPEND, 500)
     kernel = alone.of(KERNEL, 500)
     added, added_by_c = (
@@ -213,12 +241,18 @@ def _outcome(alone: _Readings, loaded: _Readings, services: _Readings, busy: Bus
     }
     missed = {
         f"{name}, {when}": count
-        for when, readings in (("alone", alone), ("half load", loaded), ("services", services))
+        for when, readings in zip(
+            ("alone", "one processor", "half load", "services"), (alone, near, loaded, services), strict=True
+        )
         for name, count in readings.missed.items()
+    }
+    further = {
+        "Delay over one point that runs where the packets come in": near,
+        "Delay over one point that is busy half of its time": loaded,
     }
     tables = (
         alone.figures("Delay over one point, one packet at a time"),
-        *([loaded.figures("Delay over one point that is busy half of its time")] if loaded.rounds else []),
+        *(readings.figures(title) for title, readings in further.items() if readings.rounds),
         services.figures("Delay over one point beside its own services"),
     )
     notes = (
