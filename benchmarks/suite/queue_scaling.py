@@ -25,6 +25,8 @@ PROCESSES = 2
 ROUNDS = {Effort.FULL: 11, Effort.SHORT: 5}
 WAITING = 4_000
 """Packets when the clock starts: some 60 ms for one process, of the 200 after which it passes them unprocessed."""
+STRANGERS_PER_S = 200.0
+"""A quarter of what a point takes for a flood (`mp/flood_watch.py`)."""
 TRIES = 3
 _POLL_S = 0.0003
 _LIMIT_S = 5.0
@@ -45,6 +47,8 @@ def run(effort: Effort, progress: Progress, workshop: Workshop) -> Outcome:
         point = network.point(QUIET)
         messages = network.messages(HEADLINE, MOST_SOURCES)
         network.count_arrivals(unlike_bytes=messages.packet_bytes)
+        for queues in (1, PROCESSES):
+            _acquaint(network, queues)
         for number in range(ROUNDS[effort]):
             progress("packets a second", number, ROUNDS[effort])
             for queues in (1, PROCESSES) if number % 2 else (PROCESSES, 1):
@@ -72,6 +76,14 @@ def run(effort: Effort, progress: Progress, workshop: Workshop) -> Outcome:
             f"{os.cpu_count()} cores, one for each process",
         ),
     )
+
+
+def _acquaint(network: BenchNetwork, queues: int) -> None:
+    """Let the processes see all hosts, slowly: many strangers at once are a flood, in which most pass unseen."""
+    network.intercept(DAEMON_QUEUE, queues=queues)
+    frames = network.frames(HEADLINE, QUIET, CAPACITY_PORT, MOST_SOURCES)
+    send(network, frames, MOST_SOURCES, STRANGERS_PER_S)
+    network.await_empty()
 
 
 def _drained(network: BenchNetwork, point: RunningPoint, queues: int) -> tuple[float, int]:
