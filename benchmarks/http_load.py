@@ -59,6 +59,7 @@ from mp.http.link import HttpLink
 from requestor.client import Client
 from requestor.query import PathQuery
 from schemas.errors import HostError, InpathError
+from schemas.message import Carrier
 from schemas.metrics import METRICS
 from schemas.payload import message_from_payload
 from schemas.result import ResultStatus
@@ -256,7 +257,11 @@ def half(asker: Worker, taps: tuple[Tap, Tap], load: Worker | None, seconds: flo
 
 
 def query_between(lab: Lab, source: str, destination: str) -> PathQuery:
-    """The usual metrics between two points; with data of no age, so that no point on the way answers by itself."""
+    """The usual metrics between two points, in packets that the taps know.
+
+    With data of no age, so that no point on the way answers by itself; and with router alert, since a point whose
+    first question another carrier has brought through goes on with that one.
+    """
     identities = lab.addressing.identities
     return PathQuery(
         source=identities[source],
@@ -264,6 +269,7 @@ def query_between(lab: Lab, source: str, destination: str) -> PathQuery:
         metrics=("delay", "loss", "jitter", "rtt"),
         timeout_s=5.0,
         max_age_s=0.0,
+        carrier=Carrier.ROUTER_ALERT,
     )
 
 
