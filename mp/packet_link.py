@@ -12,7 +12,7 @@ from mp import clock
 from mp.bridge import MAX_EVENT_BYTES, Event, Failed, Heartbeat, Ready, Setup, event_from_bytes, event_to_bytes
 from mp.child_process import ChildProcess, packet_process
 from mp.interception import remove_rules
-from mp.stall import STALL_MS
+from mp.stall import STALL_MS, Silence
 from schemas.errors import HostError, MessageError
 
 logger = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ class PacketLink:
         self._process: ChildProcess | None = None
         self._bridge: socket.socket | None = None
         self._supervisor: asyncio.Task[None] | None = None
-        self._heard_at_ms = 0
+        self._silence = Silence(STALL_MS)
         self.rules = ""
         """The back end by which the process put in the rule; empty when another process does that."""
         self.restarts = 0
@@ -109,7 +109,7 @@ class PacketLink:
         self._bridge = ours = process.bridge
         ours.send(event_to_bytes(self._setup()))
         self.rules = await asyncio.wait_for(self._first_word(ours), START_LIMIT_S)
-        self._heard_at_ms = clock.monotonic_ms()
+        self._silence.heard(clock.monotonic_ms())
         asyncio.get_running_loop().add_reader(ours.fileno(), self._listen)
 
     async def _first_word(self, bridge: socket.socket) -> str:
@@ -126,7 +126,7 @@ class PacketLink:
         assert self._bridge is not None  # the reader is removed before the bridge goes
         with contextlib.suppress(BlockingIOError, ConnectionResetError):
             while data := self._bridge.recv(MAX_EVENT_BYTES):
-                self._heard_at_ms = clock.monotonic_ms()
+                self._silence.heard(clock.monotonic_ms())
                 try:
                     event = event_from_bytes(data)
                 except MessageError as error:
@@ -154,15 +154,12 @@ class PacketLink:
     async def _until_failed(self) -> None:
         process = self._process
         while process is not None and process.returncode is None:
-            began_ms = clock.monotonic_ms()
-            patience_ms = HANG_LIMIT_MS - (began_ms - self._heard_at_ms)
+            patience_ms = HANG_LIMIT_MS - self._silence.look(clock.monotonic_ms())
             if patience_ms < 0:
                 logger.error("packet process %d said nothing for %d ms", process.pid, HANG_LIMIT_MS)
                 return
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(process.wait(), min(LOOK_S, (patience_ms + 1) / 1000))
-            if clock.monotonic_ms() - began_ms > STALL_MS:  # as a paused machine does: nobody could be heard
-                self._heard_at_ms = clock.monotonic_ms()
 
     async def _end(self) -> bool:
         """Says whether the process had to be killed."""

@@ -31,3 +31,26 @@ class StallWatch:
             self.stalls += 1
             logger.warning("%s did not run for %.1f s", self._what, (now_ms - self._seen_at_ms) / 1000)
         self._seen_at_ms = now_ms
+
+
+class Silence:
+    """How long another process has said nothing, less the time in which this one stood still and heard nobody.
+
+    Args:
+        most_ms: from one look to the next; whoever takes longer stood still.
+    """
+
+    def __init__(self, most_ms: int) -> None:
+        self._most_ms = most_ms
+        self._heard_at_ms = self._looked_at_ms = 0
+
+    def heard(self, now_ms: int) -> None:
+        """Call when it begins and whenever it says something, with a clock that never steps."""
+        self._heard_at_ms = self._looked_at_ms = now_ms
+
+    def look(self, now_ms: int) -> int:
+        """Its length in milliseconds."""
+        if now_ms - self._looked_at_ms > self._most_ms:
+            self._heard_at_ms = now_ms
+        self._looked_at_ms = now_ms
+        return now_ms - self._heard_at_ms

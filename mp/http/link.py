@@ -31,7 +31,7 @@ from mp.http.setup import (
 from mp.http.token_file import read_token_text
 from mp.privileges import user_entry
 from mp.settings import Configuration
-from mp.stall import STALL_MS
+from mp.stall import STALL_MS, Silence
 from schemas.errors import InpathError
 from schemas.metrics import Registry
 
@@ -65,7 +65,7 @@ class HttpLink:
         self._listeners: list[socket.socket] = []
         self._process: ChildProcess | None = None
         self._bridge: socket.socket | None = None
-        self._heard_at_ms = 0
+        self._silence = Silence(STALL_MS + round(LOOK_S * 1000))
         self._tokens = ""
         self._history = StoredHistory(configuration.store_url)
         self._pages: set[asyncio.Task[None]] = set()
@@ -129,7 +129,7 @@ class HttpLink:
         finally:
             os.close(setup)
         self._process, self._bridge = process, process.bridge
-        self._heard_at_ms = clock.monotonic_ms()
+        self._silence.heard(clock.monotonic_ms())
         asyncio.get_running_loop().add_reader(process.bridge.fileno(), self._listen)
 
     def _setup(self) -> HttpSetup:
@@ -150,11 +150,9 @@ class HttpLink:
         """The exit code; None when it is silent for too long."""
         process = self._process
         assert process is not None  # it has just been started
-        while (began_ms := clock.monotonic_ms()) - self._heard_at_ms < HANG_LIMIT_MS:
+        while self._silence.look(clock.monotonic_ms()) < HANG_LIMIT_MS:
             with contextlib.suppress(TimeoutError):
                 return await asyncio.wait_for(process.wait(), LOOK_S)
-            if clock.monotonic_ms() - began_ms > LOOK_S * 1000 + STALL_MS:  # nobody could be heard meanwhile
-                self._heard_at_ms = clock.monotonic_ms()
             self._tell_tokens()
         logger.error("http process %d said nothing for %d ms", process.pid, HANG_LIMIT_MS)
         return None
@@ -164,7 +162,7 @@ class HttpLink:
         with contextlib.suppress(BlockingIOError):
             with contextlib.suppress(ConnectionError):
                 while word := self._bridge.recv(MAX_WORD_BYTES):
-                    self._heard_at_ms = clock.monotonic_ms()
+                    self._silence.heard(clock.monotonic_ms())
                     self._take(word)
             # An end of file: nothing more will come, and a reader would be woken without end.
             asyncio.get_running_loop().remove_reader(self._bridge.fileno())

@@ -27,6 +27,7 @@ RESERVE_BYTES = 4 * 1024 * 1024
 """Of disk beside the file: SQLite needs room to remove documents too, so a full disk would hold them for ever."""
 
 LONG_WAL_PAGES = 1000
+"""SQLite's own choice."""
 
 _TABLES = """
     CREATE TABLE IF NOT EXISTS entries (
